@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of one installation, read from the environment (prefix MLA_)."""
+
+import hashlib
+import tempfile
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every field can be set as MLA_<NAME>; the defaults make `serve` work on a bare machine."""
+
+    model_config = SettingsConfigDict(env_prefix="MLA_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(
+        Path("~/.mla-workbench"), description="database, logs, results, the prepared demo model"
+    )
+    database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite inside data_dir")
+    broker_url: str = Field("", description="Celery broker URL; empty means the embedded Valkey server")
+    host: str = Field("127.0.0.1", description="address the page listens on")
+    port: int = Field(7860, description="port the page listens on", ge=0, le=65535)
+    model_roots: list[Path] = Field(
+        [Path("/")],
+        description="folders (JSON list) local models may be read from; narrow it on a shared server",
+    )
+    lease_seconds: float = Field(30.0, description="a job whose heartbeat is older is taken for dead", gt=0)
+    heartbeat_seconds: float = Field(5.0, description="how often a running job renews its lease", gt=0)
+    threads: int = Field(0, description="CPU threads of a conversion; 0 means all cores", ge=0)
+    shard_bytes: int = Field(5_000_000_000, description="largest size of one safetensors shard", gt=0)
+
+    @cached_property
+    def home(self) -> Path:
+        """The data folder, absolute; it may not exist yet."""
+        return self.data_dir.expanduser().absolute()
+
+    @cached_property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{self.home / 'workbench.db'}"
+
+    @cached_property
+    def broker_socket(self) -> Path:
+        """Unix socket of the embedded broker: short, since the kernel allows 107 bytes."""
+        tag = hashlib.sha256(str(self.home).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"mla-{tag}" / "v.sock"
+
+    @cached_property
+    def broker(self) -> str:
+        """The Celery broker URL in force."""
+        return self.broker_url or f"redis+socket://{self.broker_socket}?virtual_host=0"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """One folder per job: `<id>/log.txt`, `<id>/work/` (resumable), `<id>/result/` (finished)."""
+        return self.home / "jobs"
+
+    @property
+    def models_dir(self) -> Path:
+        """Models prepared by the workbench itself: the demo."""
+        return self.home / "models"

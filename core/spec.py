@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JobSpec: the single contract of the form, the REST API, the command line and the database."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from core.errors import SpecError
+from core.stages import STAGES, check_choice
+
+
+class Frozen(BaseModel):
+    """Base of every value that crosses a process: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Recipe(Frozen):
+    """One choice for each stage; see core/stages.py for what each choice means."""
+
+    rope_select: str = Field("2-norm", description=STAGES["rope_select"].question)
+    rope_select_start: int = Field(0, ge=0, description="first pair of rope_select=uniform")
+    rope_mix: str = Field("none", description=STAGES["rope_mix"].question)
+    rope_derotate: str = Field("identity", description=STAGES["rope_derotate"].question)
+    factor_input: str = Field("identity", description=STAGES["factor_input"].question)
+    factor_output: str = Field("identity", description=STAGES["factor_output"].question)
+    factor_form: str = Field("joint", description=STAGES["factor_form"].question)
+    allocate: str = Field("uniform", description=STAGES["allocate"].question)
+    layout: str = Field("latent+rope", description=STAGES["layout"].question)
+
+    @field_validator(*STAGES)
+    @classmethod
+    def _is_implemented(cls, value: str, info: Any) -> str:
+        return check_choice(info.field_name, value)
+
+
+class Calibration(Frozen):
+    """The text whose activations the recipe may look at."""
+
+    text: str = Field("wikipedia", description="a named text (see core/calibrate/text.py) or a UTF-8 file")
+    tokens: int = Field(16_384, ge=64, le=10_000_000, description="tokens read, from the start of the text")
+    context: int = Field(512, ge=16, le=131_072, description="tokens per window")
+
+
+class Evaluation(Frozen):
+    """The held-out text on which original and converted model are compared."""
+
+    text: str = Field(
+        "wikipedia-heldout", description="a named text or a UTF-8 file, never the calibration's"
+    )
+    context: int = Field(512, ge=16, le=131_072, description="tokens per window")
+    windows: int = Field(8, ge=1, le=100_000, description="windows, from the start of the text")
+
+
+class JobSpec(Frozen):
+    """Everything a job needs; equal specs on equal weights give byte-identical results."""
+
+    kind: Literal["convert"] = "convert"
+    model: str = Field("demo", min_length=1, description="a local folder, a Hub id, or demo")
+    revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
+    preset: str | None = Field(None, description="name of the preset the recipe came from")
+    recipe: Recipe = Recipe()
+    keep: float | None = Field(
+        0.3125, description="fraction of KV-cache bytes that stays, above 0, at most 1"
+    )
+    rope_dim: int | None = Field(
+        None, description="rotary dims kept per head, even; wins over keep (with kv_rank)"
+    )
+    kv_rank: int | None = Field(
+        None, description="latent numbers per KV head, as MHA2MLA counts; wins over keep"
+    )
+    calibration: Calibration = Calibration()
+    evaluation: Evaluation | None = Field(Evaluation(), description="null skips the measurement")
+    dtype: Literal["checkpoint", "float32", "bfloat16", "float16"] = Field(
+        "checkpoint", description="dtype of the written weights"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where layers are run")
+    shard_bytes: int = Field(5_000_000_000, ge=1_000_000, description="largest size of one weight file")
+    seed: int = Field(0, ge=0, description="seed of everything that is random")
+
+    @field_validator("keep")
+    @classmethod
+    def _keep_is_a_fraction(cls, value: float | None) -> float | None:
+        if value is not None and not 0 < value <= 1:
+            raise SpecError(
+                f"keep must be above 0 and at most 1, got {value:g}",
+                hint="0.3125 keeps 31.25 % of the cache bytes; 1 keeps the model exact",
+                field="keep",
+            )
+        return value
+
+    @field_validator("rope_dim")
+    @classmethod
+    def _rope_dim_is_pairs(cls, value: int | None) -> int | None:
+        if value is not None and (value < 0 or value % 2):
+            raise SpecError(
+                f"rope_dim must be even and not negative, got {value}",
+                hint="rotary dims come in pairs, two per frequency",
+                field="rope_dim",
+            )
+        return value
+
+    @field_validator("kv_rank")
+    @classmethod
+    def _kv_rank_is_positive(cls, value: int | None) -> int | None:
+        if value is not None and value < 1:
+            raise SpecError(
+                f"kv_rank must be at least 1, got {value}",
+                hint="the latent of a head needs at least one number",
+                field="kv_rank",
+            )
+        return value
+
+
+def parse_spec(data: dict[str, Any]) -> JobSpec:
+    """Build a JobSpec from untrusted data; raises SpecError naming the field and the fix."""
+    try:
+        return JobSpec.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise SpecError(
+            f"{field}: {first['msg']}", hint=_help_for(field) or "see the fields of JobSpec", field=field
+        ) from error
+
+
+def _help_for(field: str) -> str:
+    info = JobSpec.model_fields.get(field.split(".")[0])
+    return (info.description or "") if info else ""

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seven stages of a recipe: every published choice, and which of them can be run today.
+
+A paper is a composition of choices. A choice that is known but not implemented is refused by name, so
+nothing is ever silently ignored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from core.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One question of a conversion. `ready` maps a choice to the line a user reads about it."""
+
+    question: str
+    ready: Mapping[str, str]
+    planned: tuple[str, ...] = ()
+
+
+STAGES: Mapping[str, Stage] = {
+    "rope_select": Stage(
+        "Which rotary pairs keep RoPE?",
+        {
+            "2-norm": "the largest E|q| x E|k| on real text, per KV head (MHA2MLA, section 3.1)",
+            "high": "the fastest rotations (MHA2MLA, section 3.1)",
+            "low": "the slowest rotations (MHA2MLA, section 3.1)",
+            "uniform": "evenly spaced pairs, from a start offset (MHA2MLA, section 3.1)",
+        },
+        ("logit-damage",),
+    ),
+    "rope_mix": Stage(
+        "Are KV heads mixed, per frequency, before selecting?",
+        {"none": "heads stay as they are (MHA2MLA)"},
+        ("roro", "complex"),
+    ),
+    "rope_derotate": Stage(
+        "What replaces the rotation of a dropped pair?",
+        {"identity": "nothing: the pair loses its position information (MHA2MLA)"},
+        ("expected",),
+    ),
+    "factor_input": Stage(
+        "Which metric on the inputs does the factorisation minimise?",
+        {"identity": "the weights themselves, no activations (MHA2MLA)"},
+        ("diag-hessian", "diag-l1", "diag-l2", "covariance", "root-covariance"),
+    ),
+    "factor_output": Stage(
+        "Which metric on the outputs does the factorisation minimise?",
+        {"identity": "every key and value channel counts the same (MHA2MLA)"},
+        ("balanced", "attention-aware", "fisher"),
+    ),
+    "factor_form": Stage(
+        "What is factorised together?",
+        {
+            "joint": "one SVD of all non-rotary keys and values (MHA2MLA, SVD_joint)",
+            "split": "keys and values each get their own SVD, half the latent each (MHA2MLA, SVD_split)",
+        },
+        ("joint-qk", "joint-vo", "up-down-mlp"),
+    ),
+    "allocate": Stage(
+        "How is the byte budget spread over layers?",
+        {"uniform": "every layer gets the same"},
+        ("energy", "condition-number", "loss-aware"),
+    ),
+    "layout": Stage(
+        "What does the cache hold?",
+        {"latent+rope": "one latent and a rope key per KV head; decode reads only these (absorbed)"},
+        ("pre-rope",),
+    ),
+}
+
+
+def check_choice(stage: str, choice: str) -> str:
+    """Return `choice` if `stage` can run it, else raise SpecError naming what can be chosen."""
+    known = STAGES[stage]
+    if choice in known.ready:
+        return choice
+    state = "is not implemented yet" if choice in known.planned else "is not a known choice"
+    raise SpecError(
+        f"{stage}: '{choice}' {state}",
+        hint=f"choose one of: {', '.join(known.ready)}",
+        field=f"recipe.{stage}",
+    )

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a checkpoint contains, from safetensors headers alone: no weight is read, no torch needed."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from core.errors import ModelError
+
+# safetensors' own dtype names -> the names config.json uses
+_DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor as the header describes it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+
+    @property
+    def numbers(self) -> int:
+        return math.prod(self.shape)
+
+
+def read_index(folder: Path) -> dict[str, TensorInfo]:
+    """Every tensor of the checkpoint in `folder`, by name.
+
+    Raises ModelError when there are no safetensors, a shard is missing, or a header does not parse.
+    """
+    tensors: dict[str, TensorInfo] = {}
+    for file in weight_files(folder):
+        try:
+            with safe_open(file, framework="np") as handle:
+                for name in handle.keys():  # noqa: SIM118 - safe_open is not a mapping
+                    part = handle.get_slice(name)
+                    dtype = _DTYPES.get(part.get_dtype(), part.get_dtype())
+                    tensors[name] = TensorInfo(name, dtype, tuple(part.get_shape()), file)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{file.name} is not a readable safetensors file: {error}",
+                hint="the download may be incomplete: fetch the file again",
+                field="model",
+            ) from error
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that make up the checkpoint, in name order."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ModelError(
+                f"{index.name} does not parse", hint="fetch the file again", field="model"
+            ) from error
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise ModelError(
+                f"{len(missing)} of {len(names)} weight files are missing, first {missing[0]}",
+                hint="finish the download of the model",
+                field="model",
+            )
+        return [folder / name for name in names]
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
+    if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
+        raise ModelError(
+            "the checkpoint is stored as pickle, which can run code when it is opened",
+            hint="save it as safetensors: model.save_pretrained(folder) with a recent transformers",
+            field="model",
+        )
+    raise ModelError(
+        "there are no weights in the folder",
+        hint="expected model.safetensors or model.safetensors.index.json",
+        field="model",
+    )

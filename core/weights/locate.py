@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a user typed to a folder on disk: local, a Hub snapshot pinned to a commit, or the demo."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.errors import ModelError
+from core.settings import Settings
+
+DEMO = "demo"
+# huggingface_hub allows these in "owner/name" and in legacy single names
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+_SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md"]
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model on this machine. `revision` is the commit of a Hub snapshot, None for a folder."""
+
+    name: str
+    kind: Literal["folder", "hub", "demo"]
+    folder: Path
+    revision: str | None = None
+
+
+def locate(
+    model: str, *, revision: str | None = None, weights: bool = True, settings: Settings | None = None
+) -> Located:
+    """Find `model`, downloading what is missing; `weights=False` fetches config, index and headers only.
+
+    Raises ModelError when it is neither a folder nor on the Hub (or the Hub cannot be reached).
+    """
+    settings = settings or Settings()
+    if model == DEMO:
+        folder = settings.models_dir / "SmolLM2-135M-Instruct"
+        if not (folder / "model.safetensors").is_file():
+            raise ModelError(
+                "the demo model is not prepared yet",
+                hint="run 'mla-workbench demo' once (about 20 s); 'make install' does it for you",
+                field="model",
+            )
+        return Located(DEMO, "demo", folder)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return Located(str(path.absolute()), "folder", path.absolute())
+    if path.is_absolute() or model.startswith((".", "~")) or not _HUB_ID.match(model):
+        raise ModelError(
+            f"there is no folder '{model}'",
+            hint="give a local folder, a Hub id such as HuggingFaceTB/SmolLM2-135M, or demo",
+            field="model",
+        )
+    return _locate_on_hub(model, revision, weights)
+
+
+def _locate_on_hub(model: str, revision: str | None, weights: bool) -> Located:
+    from huggingface_hub import constants, errors, snapshot_download
+
+    patterns = [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        hint = "unset HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "check the network"
+        raise ModelError(
+            f"{model} is not in the local Hub cache and the Hub cannot be reached",
+            hint=f"{hint}, or give a local folder",
+            field="model",
+        ) from error
+    except errors.GatedRepoError as error:
+        raise ModelError(
+            f"{model} is gated", hint="accept its licence on the Hub and set HF_TOKEN", field="model"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise ModelError(
+            f"the Hub does not give out {model}" + (f" at {revision}" if revision else ""),
+            hint="check the id and the revision; private models need HF_TOKEN",
+            field="model",
+        ) from error
+    # snapshot folders are named by the commit, which is what pins the result
+    return Located(model, "hub", folder, folder.name)
