@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every job kind is a function of (spec, workspace, sink, cancel); torch is imported only when one runs."""
+
+from core.events import Cancel, Sink
+from core.settings import Settings
+from core.spec import JobSpec
+from core.workspace import Workspace
+
+
+def run(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, settings: Settings) -> None:
+    """Run the job to its end; raises WorkbenchError or Cancelled, and can be called again to resume."""
+    from core.engine import convert
+
+    {"convert": convert}[spec.kind](spec, workspace, sink, cancel, settings)
