@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Workspace:
-    """`work` holds partial files and survives a crash; `result` appears by one rename when all is verified."""
+    """`work` holds partial files and survives a crash; `result` appears by one rename at the end."""
 
     work: Path
     result: Path

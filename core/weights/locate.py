@@ -10,6 +10,7 @@ from core.errors import ModelError
 from core.settings import Settings
 
 DEMO = "demo"
+DEMO_FOLDER = "SmolLM2-135M-Instruct"
 # huggingface_hub allows these in "owner/name" and in legacy single names
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md"]
@@ -34,11 +35,11 @@ def locate(
     """
     settings = settings or Settings()
     if model == DEMO:
-        folder = settings.models_dir / "SmolLM2-135M-Instruct"
+        folder = settings.models_dir / DEMO_FOLDER
         if not (folder / "model.safetensors").is_file():
             raise ModelError(
                 "the demo model is not prepared yet",
-                hint="run 'mla-workbench demo' once (about 20 s); 'make install' does it for you",
+                hint="run 'mla-workbench demo' once (about 20 s); 'make run' does it for you",
                 field="model",
             )
         return Located(DEMO, "demo", folder)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One layer: (weights, statistics, plan) -> LatentLayer. Pure; every recipe ends in the same object."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.factor.svd import FORM, WORK
+from core.planning import LayerPlan
+from core.rope.select import SELECT
+from core.spec import Recipe
+
+
+@dataclass(frozen=True)
+class AttentionWeights:
+    """The projections of one original layer: q (n_h*d_h, d), k and v (n_kv*d_h, d), o (d, n_h*d_h).
+
+    Biases are None where the model has none.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+    q_bias: Tensor | None = None
+    k_bias: Tensor | None = None
+    v_bias: Tensor | None = None
+    o_bias: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """What calibration measured: `contribution` (n_kv, d_h/2), `input_covariance` (d, d) = E[x x^T]."""
+
+    contribution: Tensor
+    input_covariance: Tensor
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """The model's rotation: `inv_freq` (d_h/2,) float32 and the factor its scaling puts on cos and sin."""
+
+    inv_freq: Tensor
+    attention_scaling: float = 1.0
+
+
+@dataclass(frozen=True)
+class LatentLayer:
+    """The canonical layer of core/modeling/modeling_mla.py; `tensors` are named as the model names them.
+
+    `kept` (n_kv, d_r/2) are the pairs that stay rotary. `key_error`, `value_error`: relative error of the
+    non-rotary keys and of the values on the calibration text.
+    """
+
+    tensors: dict[str, Tensor]
+    kept: Tensor
+    key_error: float
+    value_error: float
+
+
+def convert_layer(
+    weights: AttentionWeights, statistics: LayerStatistics, rotary: Rotary, plan: LayerPlan, recipe: Recipe
+) -> LatentLayer:
+    """Convert one attention layer; tensors come back in float64 (inv_freq in float32)."""
+    kv_heads, head_dim = plan.groups, plan.qk_rope_head_dim + plan.qk_nope_head_dim
+    pairs = plan.qk_rope_head_dim // 2
+    kept = SELECT[recipe.rope_select](statistics.contribution, pairs, recipe.rope_select_start)
+    rope_dims, nope_dims = _split_dims(kept, head_dim)
+    key = weights.k.to(WORK).view(kv_heads, head_dim, -1)
+    k_rope, k_nope = _gather(key, rope_dims), _gather(key, nope_dims)
+    value = weights.v.to(WORK)
+    factors = FORM[recipe.factor_form](k_nope.flatten(0, 1), value, plan.k_rank, plan.v_rank)
+    covariance = statistics.input_covariance.to(WORK)
+    down_k, down_v = factors.down[: plan.k_rank], factors.down[-plan.v_rank :]
+    tensors = {
+        "kv_a_proj_with_mqa.weight": torch.cat([factors.down, k_rope.flatten(0, 1)]),
+        "k_b_proj.weight": factors.k_up,
+        "v_b_proj.weight": factors.v_up,
+        "o_proj.weight": weights.o.to(WORK),
+        "inv_freq": rotary.inv_freq[kept].to(torch.float32),
+    }
+    tensors |= _query(weights, rotary, nope_dims, rope_dims)
+    tensors |= _biases(weights, plan, rope_dims)
+    return LatentLayer(
+        tensors,
+        kept,
+        relative_error(k_nope.flatten(0, 1), factors.k_up @ down_k, covariance),
+        relative_error(value, factors.v_up @ down_v, covariance),
+    )
+
+
+def relative_error(original: Tensor, approximation: Tensor, covariance: Tensor) -> float:
+    """sqrt(E|(W - W')x|^2 / E|Wx|^2) with E[x x^T] = covariance; 0 when there is nothing to approximate."""
+    if original.numel() == 0:
+        return 0.0
+    difference = original - approximation
+    error = ((difference @ covariance) * difference).sum()
+    size = ((original @ covariance) * original).sum()
+    return float((error.clamp_min(0) / size.clamp_min(torch.finfo(WORK).tiny)).sqrt())
+
+
+def _split_dims(kept: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    """(rotary dims, other dims) of each KV head in the half-split layout: pair f is dims f and f + d_h/2.
+
+    kept (n_kv, r) -> (n_kv, 2r) = [first halves, second halves] and (n_kv, d_h - 2r), ascending.
+    """
+    rope = torch.cat([kept, kept + head_dim // 2], dim=1)
+    is_nope = torch.ones(kept.shape[0], head_dim, dtype=torch.bool).scatter(1, rope, False)
+    nope = torch.arange(head_dim).expand(kept.shape[0], -1)[is_nope].view(kept.shape[0], -1)
+    return rope, nope
+
+
+def _gather(heads: Tensor, dims: Tensor) -> Tensor:
+    """Pick rows `dims` (n, m) of each head from (n, d_h, d) -> (n, m, d)."""
+    return heads.gather(1, dims[:, :, None].expand(-1, -1, heads.shape[2]))
+
+
+def _query(
+    weights: AttentionWeights, rotary: Rotary, nope_dims: Tensor, rope_dims: Tensor
+) -> dict[str, Tensor]:
+    """Query rows reordered to [nope | rope] per head, each head following its KV head.
+
+    A rope scaling that multiplies cos and sin by a factor a (yarn) multiplies every logit by a^2; the
+    latent model rotates without it, so the query carries it once for all dims.
+    """
+    kv_heads, head_dim = nope_dims.shape[0], nope_dims.shape[1] + rope_dims.shape[1]
+    group = weights.q.shape[0] // head_dim // kv_heads
+    order = torch.cat([nope_dims, rope_dims], dim=1).repeat_interleave(group, dim=0)
+    factor = rotary.attention_scaling**2
+    heads = weights.q.to(WORK).view(kv_heads * group, head_dim, -1)
+    found = {"q_proj.weight": _gather(heads, order).flatten(0, 1) * factor}
+    if weights.q_bias is not None:
+        bias = weights.q_bias.to(WORK).view(kv_heads * group, head_dim, 1)
+        found["q_proj.bias"] = _gather(bias, order).flatten() * factor
+    return found
+
+
+def _biases(weights: AttentionWeights, plan: LayerPlan, rope_dims: Tensor) -> dict[str, Tensor]:
+    """Where key and value biases go so that nothing of them is cached.
+
+    On non-rotary dims a key bias adds q.b to every logit of a query, which the softmax ignores; on rotary
+    dims it is kept. A value bias reaches the output as W_O b_V, since the attention weights sum to one.
+    """
+    found = {}
+    if weights.k_bias is not None:
+        bias = weights.k_bias.to(WORK).view(*rope_dims.shape[:1], -1, 1)
+        latent = torch.zeros(plan.kv_lora_rank, dtype=WORK)
+        found["kv_a_proj_with_mqa.bias"] = torch.cat([latent, _gather(bias, rope_dims).flatten()])
+    if weights.v_bias is not None or weights.o_bias is not None:
+        total = torch.zeros(weights.o.shape[0], dtype=WORK)
+        if weights.v_bias is not None:
+            kv_heads = rope_dims.shape[0]
+            group = weights.o.shape[1] // weights.v_bias.shape[0]
+            value = weights.v_bias.to(WORK).view(kv_heads, -1).repeat_interleave(group, dim=0).flatten()
+            total = total + weights.o.to(WORK) @ value
+        if weights.o_bias is not None:
+            total = total + weights.o_bias.to(WORK)
+        found["o_proj.bias"] = total
+    return found
