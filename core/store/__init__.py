@@ -1,2 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record of every job. Only this package and migrations/ know the database."""
+
+from core.store.bell import RUN_TASK, Bell
+from core.store.leases import Lease
+from core.store.presence import WorkerView
+from core.store.store import Store, open_store, reconcile
+
+__all__ = ["RUN_TASK", "Bell", "Lease", "Store", "WorkerView", "open_store", "reconcile"]
