@@ -38,7 +38,7 @@ class Calibration(Frozen):
     """The text whose activations the recipe may look at."""
 
     text: str = Field("wikipedia", description="a named text (see core/calibrate/text.py) or a UTF-8 file")
-    tokens: int = Field(16_384, ge=64, le=10_000_000, description="tokens read, from the start of the text")
+    tokens: int = Field(8_192, ge=64, le=10_000_000, description="tokens read, from the start of the text")
     context: int = Field(512, ge=16, le=131_072, description="tokens per window")
 
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The original model without its weights: one decoder layer at a time is filled and run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from core.arch import Architecture
+from core.convert import Rotary
+from core.facts import read_config
+from core.weights.tensors import TensorSource
+
+
+class Skeleton:
+    """The base architecture on the meta device; `layer(i)` gives layer i with its weights, ready to run."""
+
+    def __init__(self, folder: Path, family: Architecture, device: torch.device) -> None:
+        settings = read_config(folder)
+        self.config: Any = AutoConfig.for_model(**settings)
+        # one implementation for every device, so that calibration does not depend on what is installed
+        self.config._attn_implementation = "sdpa"
+        with torch.device("meta"):
+            self._model: Any = AutoModelForCausalLM.from_config(self.config)
+        self._source = TensorSource(folder)
+        self._family = family
+        self.device = device
+        # built outside the meta context: its frequencies are computed, not loaded
+        self.rotary_embedding: Any = type(self._model.model.rotary_emb)(self.config).to(device)
+
+    @property
+    def rotary(self) -> Rotary:
+        """Frequencies (d_h/2,) and the factor on cos and sin, after the model's own rope scaling."""
+        embedding = self.rotary_embedding
+        return Rotary(embedding.inv_freq.cpu().float(), float(embedding.attention_scaling))
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token ids (…) -> embeddings (…, d) in float32; only the rows that occur are kept."""
+        table = self._source.read(f"{self._family.embedding}.weight")
+        return nn.functional.embedding(tokens, table).float()
+
+    def layer(self, index: int) -> nn.Module:
+        """Decoder layer `index` in float32 on the device; drop it before asking for the next."""
+        prefix = self._family.layer.format(i=index) + "."
+        tensors = self._source.read_prefix(prefix)
+        module: nn.Module = self._model.get_submodule(prefix[:-1])
+        return fill(module, {name: tensor.float() for name, tensor in tensors.items()}, self.device)
+
+    def empty(self, index: int) -> None:
+        """Release the weights of layer `index`."""
+        self._model.get_submodule(self._family.layer.format(i=index)).to("meta")
+
+    def run(self, layer: nn.Module, hidden: Tensor) -> Tensor:
+        """One decoder layer on hidden (batch, tokens, d) with causal attention from position 0."""
+        positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        rotation = self.rotary_embedding(hidden, positions)
+        output: Tensor = layer(
+            hidden, attention_mask=None, position_ids=positions, position_embeddings=rotation
+        )
+        return output
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], device: torch.device) -> nn.Module:
+    """Give a meta module its weights; missing or surplus names raise RuntimeError."""
+    placed = {name: tensor.to(device) for name, tensor in tensors.items()}
+    module.load_state_dict(placed, strict=True, assign=True)
+    return module.eval()
