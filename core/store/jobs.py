@@ -82,9 +82,7 @@ def request_cancel(session: Session, job_id: str) -> None:
 
 def resume(session: Session, job_id: str) -> None:
     """cancelled, failed or interrupted -> queued again, with the same spec and work folder."""
-    if _move(
-        session, job_id, RESUMABLE, State.QUEUED, losses=0, finished_at=None, **_requeued(rung_at=now())
-    ):
+    if _move(session, job_id, RESUMABLE, State.QUEUED, losses=0, **_requeued(rung_at=now())):
         return _log(session, job_id, "resumed: finished layers are kept")
     state = queries.get(session, job_id).state
     raise StateError(
@@ -180,10 +178,8 @@ def requeue_interrupted(session: Session, at: datetime) -> None:
             _log(session, job_id, "queued again: finished layers are kept")
             continue
         reason = f"its worker was lost {MAX_LOSSES} times in a row"
-        hint = "the job may need more memory than the machine has; Resume continues after the last finished layer"
-        if _move(
-            session, job_id, {State.INTERRUPTED}, State.FAILED, reason=reason, hint=hint, finished_at=at
-        ):
+        final = {"reason": reason, "hint": _LOST_HINT, "finished_at": at}
+        if _move(session, job_id, {State.INTERRUPTED}, State.FAILED, **final):
             _log(session, job_id, reason, level="error")
 
 
