@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(30.0, description="a job whose heartbeat is older is taken for dead", gt=0)
     heartbeat_seconds: float = Field(5.0, description="how often a running job renews its lease", gt=0)
     threads: int = Field(0, description="CPU threads of a conversion; 0 means all cores", ge=0)
+    concurrency: int = Field(1, description="jobs one worker runs at the same time; one per GPU", ge=1)
     shard_bytes: int = Field(5_000_000_000, description="largest size of one safetensors shard", gt=0)
 
     @cached_property

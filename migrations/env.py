@@ -38,5 +38,5 @@ if given is not None:
 else:
     settings = Settings()
     settings.home.mkdir(parents=True, exist_ok=True)
-    with Database(settings.database).engine.execution_options(is_write=True).begin() as opened:
+    with Database(settings.database).connect() as opened:
         run(opened)

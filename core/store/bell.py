@@ -14,6 +14,7 @@ from core.store.views import ACTIVE, State
 
 # the name and the only argument (a job id) of the message, for whoever sends and whoever answers it
 RUN_TASK = "workers.run"
+RUN_QUEUE = "jobs"
 # a free worker answers in milliseconds; a job that waits this long beside one was not heard
 QUIET_SECONDS = 10.0
 

@@ -7,12 +7,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from core.errors import WorkbenchError
 
 # longest wait for another writer; a write of ours takes about a millisecond
 BUSY_SECONDS = 15.0
+
+
+class DatabaseUnavailable(WorkbenchError):
+    """The database does not answer; trying again later may help."""
+
+    reason = "database unavailable"
 
 
 class Database:
@@ -25,18 +32,36 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session whose changes, if there were any, are thrown away."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with _translated(), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits when the block ends and rolls back when it raises."""
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with _translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A bare connection in a write transaction, for migrations."""
+        with _translated(), self._writing.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         """Give up every connection."""
         self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Say what callers can act on: nobody else imports SQLAlchemy."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailable(
+            f"the database does not answer: {error.orig}",
+            hint="check MLA_DATABASE_URL, or MLA_DATA_DIR, its permissions and the free space",
+        ) from error
 
 
 def make_engine(url: str) -> Engine:

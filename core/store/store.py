@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from sqlalchemy import inspect
-from sqlalchemy.exc import OperationalError
 
 from core.errors import WorkbenchError
 from core.events import Event, Progress
 from core.settings import Settings
 from core.spec import JobSpec
-from core.store import artefacts, bell, events, jobs, leases, migrate, presence, queries
+from core.store import artefacts, bell, events, jobs, leases, presence, queries
+from core.store import migrate as migrations
 from core.store.bell import Bell
 from core.store.clock import now
 from core.store.leases import Lease
@@ -47,18 +47,13 @@ class Store:
 
     def prepare(self, *, migrate: bool) -> None:
         """Create or update the tables, or check that they are there."""
-        try:
+        with self._db.connect() as connection:
             if migrate:
-                _upgrade(self._db)
-            elif not inspect(self._db.engine).has_table("jobs"):
+                migrations.upgrade(connection)
+            elif not inspect(connection).has_table("jobs"):
                 raise WorkbenchError(
                     "the database is not set up yet", hint="start 'mla-workbench serve' once, it does that"
                 )
-        except OperationalError as error:
-            raise WorkbenchError(
-                f"the database cannot be opened: {error.orig}",
-                hint="check MLA_DATABASE_URL, or MLA_DATA_DIR and its permissions",
-            ) from error
 
     def close(self) -> None:
         """Give up every connection."""
@@ -267,8 +262,3 @@ def reconcile(store: Store, ring: Bell, quiet_seconds: float = bell.QUIET_SECOND
     store.release_expired()
     for job_id in store.unheard(quiet_seconds):
         ring.ring(job_id)
-
-
-def _upgrade(database: Database) -> None:
-    with database.engine.execution_options(is_write=True).begin() as connection:
-        migrate.upgrade(connection)

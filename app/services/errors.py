@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors only the web knows."""
+
+from core.errors import WorkbenchError
+
+
+class NotFoundError(WorkbenchError):
+    """There is no such job or file."""
+
+    reason = "not found"
+
+
+class GoneError(WorkbenchError):
+    """A file is registered but is not on disk any more, or is not what was registered."""
+
+    reason = "gone"

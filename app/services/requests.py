@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a form or an HTTP body says to a JobSpec that can run, and into the queue."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.services.errors import NotFoundError
+from app.services.workbench import Workbench
+from core.errors import StateError
+from core.planning import Plan, make_plan
+from core.presets import spec_from_preset
+from core.spec import JobSpec, parse_spec
+from core.store.views import JobView
+
+
+def read_request(data: Mapping[str, Any]) -> JobSpec:
+    """A JobSpec in which a named preset fills what was not said; raises SpecError naming the field."""
+    said = dict(data)
+    recipe = said.get("recipe")
+    if not said.get("preset") or not isinstance(recipe, dict | None):
+        return parse_spec(said)
+    if recipe is None:
+        said.pop("recipe", None)
+    return spec_from_preset(str(said.pop("preset")), **said)
+
+
+def plan_for(workbench: Workbench, spec: JobSpec) -> Plan:
+    """The plan of `spec`, perhaps blocked; raises ModelError when the model cannot be read."""
+    facts = workbench.facts.read(spec.model, spec.revision, workbench.settings)
+    return make_plan(spec, facts)
+
+
+def submit(workbench: Workbench, data: Mapping[str, Any], owner: str = "") -> JobView:
+    """Check everything that can be checked without weights, then queue. Nothing is stored on an error."""
+    spec = read_request(data)
+    plan_for(workbench, spec).raise_if_blocked()
+    workbench.texts.check(spec)
+    job = workbench.store.submit(spec, owner)
+    workbench.bell.ring(job.id)
+    return job
+
+
+def find_job(workbench: Workbench, job_id: str) -> JobView:
+    """The job; raises NotFoundError when there is none."""
+    try:
+        return workbench.store.get(job_id)
+    except StateError as error:
+        raise NotFoundError(error.message, hint=error.hint, field="job_id") from error
+
+
+def cancel(workbench: Workbench, job_id: str) -> JobView:
+    """Ask the job to stop; raises NotFoundError, or StateError when it has stopped already."""
+    find_job(workbench, job_id)
+    return workbench.store.request_cancel(job_id)
+
+
+def resume(workbench: Workbench, job_id: str) -> JobView:
+    """Queue a stopped job again; raises NotFoundError, or StateError when there is nothing to resume."""
+    find_job(workbench, job_id)
+    job = workbench.store.resume(job_id)
+    workbench.bell.ring(job.id)
+    return job
+
+
+def delete(workbench: Workbench, job_id: str) -> None:
+    """Forget a stopped job and its files; raises NotFoundError, or StateError when it still runs."""
+    find_job(workbench, job_id)
+    workbench.store.delete(job_id)

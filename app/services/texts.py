@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the texts of a request can be read, asked before it is queued."""
+
+import threading
+from pathlib import Path
+
+from core.calibrate.text import NAMED, check_text
+from core.errors import TextError
+from core.spec import JobSpec
+
+
+class TextCache:
+    """Texts that were readable, by name, size and time of the file: a form asks at every keystroke."""
+
+    def __init__(self) -> None:
+        self._readable: set[tuple[str, int, int]] = set()
+        self._lock = threading.Lock()
+
+    def check(self, spec: JobSpec) -> None:
+        """Raise TextError, with the field it belongs beside, when a text of `spec` cannot be used."""
+        self._check_one(spec.calibration.text, "calibration.text")
+        if spec.evaluation is not None:
+            self._check_one(spec.evaluation.text, "evaluation.text")
+
+    def _check_one(self, name: str, field: str) -> None:
+        key = _key(name)
+        with self._lock:
+            if key in self._readable:
+                return
+        try:
+            check_text(name)
+        except TextError as error:
+            raise TextError(error.message, hint=error.hint, field=field) from error
+        with self._lock:
+            self._readable.add(key)
+
+
+def _key(name: str) -> tuple[str, int, int]:
+    path = Path(name).expanduser()
+    if name in NAMED or not path.is_file():
+        return name, 0, 0
+    state = path.stat()
+    return str(path), state.st_size, state.st_mtime_ns

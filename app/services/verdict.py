@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One sentence a colleague would say about a converted model."""
+
+from collections.abc import Mapping
+
+# perplexity of the converted model divided by the original's. An int8 cache costs about 1.01, a good
+# int4 weight quantisation 1.05; people ship both, so the bounds stand around what is accepted today
+LOSSLESS = 1.01
+SMALL = 1.05
+NOTICEABLE = 1.25
+HEAL = 2.0
+
+
+def verdict(metrics: Mapping[str, float]) -> str:
+    """Size and quality in plain words, from `perplexity_ratio`; says so when quality was not measured."""
+    size = _size(metrics)
+    ratio = metrics.get("perplexity_ratio")
+    if ratio is None:
+        return f"{size}; what that costs in quality was not measured."
+    change = f"perplexity ×{_ratio(ratio)}"
+    if ratio <= LOSSLESS:
+        return f"{size}, no loss that can be measured: {change}."
+    if ratio <= SMALL:
+        return f"{size}, almost no loss: {change}."
+    if ratio <= NOTICEABLE:
+        return f"{size} with a noticeable loss: {change}. A short healing should close most of it."
+    if ratio <= HEAL:
+        return f"{size}, but it lost a good part of its quality and needs healing: {change}."
+    return f"{size}, but not usable as it is: needs healing: {change}."
+
+
+def _size(metrics: Mapping[str, float]) -> str:
+    before = metrics.get("kv_bytes_per_token_before")
+    after = metrics.get("kv_bytes_per_token_measured", metrics.get("kv_bytes_per_token_formula"))
+    if not before or not after:
+        return "Converted"
+    factor = before / after
+    return "The cache keeps its size" if factor < 1.005 else f"The cache is {factor:.1f} times smaller"
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.3f}" if ratio < 1.1 else f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.0f}"

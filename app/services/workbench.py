@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything a request needs, handed over explicitly: settings, the record, the bell and what is remembered."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.services.facts import FactsCache
+from app.services.texts import TextCache
+from core.settings import Settings
+from core.store import Bell, Store
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """One installation as the web process sees it."""
+
+    settings: Settings
+    store: Store
+    bell: Bell
+    facts: FactsCache = field(default_factory=FactsCache)
+    texts: TextCache = field(default_factory=TextCache)
+
+    def result_folder(self, job_id: str) -> Path:
+        """Where a finished job's files are."""
+        return self.settings.jobs_dir / job_id / "result"
+
+    def log_file(self, job_id: str) -> Path:
+        """What the job's process printed; may not exist yet."""
+        return self.settings.jobs_dir / job_id / "log.txt"
