@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The converted model as a Hugging Face model; `modeling_mla.py` is shipped with every export."""
+
+from pathlib import Path
+
+from core.modeling.modeling_mla import LatentAttention, LatentShape, MLAConfig, MLAForCausalLM
+
+
+def export_source() -> Path:
+    """The self-contained file to copy beside exported weights, named in their `auto_map`."""
+    return Path(__file__).with_name("modeling_mla.py")
+
+
+__all__ = ["LatentAttention", "LatentShape", "MLAConfig", "MLAForCausalLM", "export_source"]
