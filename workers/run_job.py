@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that does the work of one job: `python -m workers.run_job ID OWNER SUPERVISOR_PID`.
+
+Torch lives here and nowhere else in the queue, so that its memory goes back to the system with the process
+and a crash takes nothing along. It leaves its last word in a file; only the supervisor ends the job.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from types import FrameType
+
+from core import kinds
+from core.errors import Cancelled, WorkbenchError
+from core.events import Log
+from core.settings import Settings
+from core.spec import JobSpec
+from core.store import Store, artefacts, open_store
+from workers.folder import JobFolder, Outcome
+from workers.sinks import DbSink
+
+_PR_SET_PDEATHSIG = 1
+
+
+class SignalCancel:
+    """Raises Cancelled at the next check after SIGTERM, or when the supervisor is gone."""
+
+    def __init__(self, supervisor: int) -> None:
+        self._supervisor = supervisor
+        self._is_asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+        # Ctrl-C reaches every process of a terminal; whoever started this one decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def check(self) -> None:
+        """Asked between layers."""
+        if self._is_asked:
+            raise Cancelled("asked to stop")
+        if os.getppid() != self._supervisor:
+            raise Cancelled("the supervisor is gone")
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._is_asked = True
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job and leave its outcome; 0 when it was done."""
+    job_id, owner, supervisor = arguments[0], arguments[1], int(arguments[2])
+    _die_with_parent()
+    cancel = SignalCancel(supervisor)
+    settings = Settings()
+    folder = JobFolder(settings.jobs_dir / job_id)
+    with closing(open_store(settings)) as store:
+        sink = DbSink(store, job_id, owner, patience=settings.lease_seconds)
+        try:
+            with _alone(folder, sink, cancel):
+                outcome = _attempt(store, job_id, owner, folder, sink, cancel, settings)
+        except Cancelled:
+            outcome = Outcome(owner=owner, end="cancelled")
+    folder.write_outcome(outcome)
+    return 0 if outcome.end == "done" else 1
+
+
+def _attempt(
+    store: Store,
+    job_id: str,
+    owner: str,
+    folder: JobFolder,
+    sink: DbSink,
+    cancel: SignalCancel,
+    settings: Settings,
+) -> Outcome:
+    """Run the job once and put into words how it went."""
+    try:
+        kinds.run(_spec(store, job_id), folder.workspace, sink, cancel, settings)
+        # `run` returns only after verification; an attempt that found all done may not have said so
+        store.enter_verifying(job_id, owner)
+        files = tuple(artefacts.describe(folder.workspace.result))
+    except WorkbenchError as error:
+        return Outcome(owner=owner, end="failed", reason=f"{error.reason}: {error.message}", hint=error.hint)
+    except MemoryError as error:
+        traceback.print_exc()
+        return Outcome(
+            owner=owner,
+            end="failed",
+            reason=f"out of memory: {error}" if str(error) else "out of memory",
+            hint="close other programs or use a machine with more memory; Resume keeps finished layers",
+        )
+    except Cancelled:
+        raise
+    except Exception as error:
+        # not one of ours: a bug, or something of the system. The trace goes to the log, a line to the page
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        return Outcome(owner=owner, end="failed", reason=reason, hint="the log below shows where it happened")
+    return Outcome(owner=owner, end="done", files=files)
+
+
+def _spec(store: Store, job_id: str) -> JobSpec:
+    return store.get(job_id).spec
+
+
+@contextmanager
+def _alone(folder: JobFolder, sink: DbSink, cancel: SignalCancel) -> Iterator[None]:
+    """Wait until no earlier attempt writes to the folder: its supervisor may have died just now."""
+    with folder.lock.open("w") as file:
+        has_waited = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not has_waited:
+                    sink.emit(Log(message="waiting for the earlier attempt to let go of the folder"))
+                has_waited = True
+                cancel.check()
+                time.sleep(0.2)
+        yield
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel kills this process with its supervisor; elsewhere `cancel.check` notices."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
