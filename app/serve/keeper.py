@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep a few processes running: start in order, restart what dies, stop all of them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -139,8 +140,6 @@ def _end(processes: Sequence[subprocess.Popen[bytes]], deadline: float) -> None:
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to what is left of the process's group, then reap it."""
-    try:
+    with contextlib.suppress(ProcessLookupError):  # the group may be empty already
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # the group is empty already
     process.wait()

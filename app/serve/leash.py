@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Become another program that ends when its starter does: `leash.py STARTER_PID PROGRAM ARGUMENT...`.
 
-Run as a file, not as a module, so that it costs a few milliseconds. On Linux the kernel then sends SIGTERM when
-the starter dies, even by kill -9; elsewhere only an orderly stop reaches the program.
+Run as a file, not as a module, so that it costs a few milliseconds. On Linux the kernel then sends SIGTERM
+when the starter dies, even by kill -9; elsewhere only an orderly stop reaches the program.
 """
 
 import ctypes

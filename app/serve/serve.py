@@ -123,7 +123,9 @@ def _has_worker(settings: Settings, prefix: str) -> bool:
 
 def _page_answers(settings: Settings) -> bool:
     try:
-        with urllib.request.urlopen(f"{page_url(settings)}/healthz", timeout=2):
+        # a proxy of the environment has no business between two processes of one machine
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"{page_url(settings)}/healthz", timeout=2):
             return True
     except urllib.error.HTTPError as error:
         return error.code < 500
