@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Perplexity: exp of the mean negative log-likelihood over non-overlapping windows."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.errors import TextError
+
+# Log-probabilities are taken in float64: in float32 the sum over a 49152-word vocabulary leaves about 1e-7,
+# as much as the divergence of an exact conversion that is to be told from zero.
+WORK = torch.float64
+# positions widened to WORK at a time, so that a window's logits are not copied whole
+ROWS = 64
+
+OnWindow = Callable[[int, int], None]
+
+
+def windows(token_ids: Tensor, context: int, count: int) -> Tensor:
+    """The first `count` non-overlapping windows of `context` tokens: (n,) -> (count, context).
+
+    Raises TextError when the text has fewer tokens than that.
+    """
+    need = context * count
+    if context < 2 or count < 1:
+        raise TextError(
+            f"{count} windows of {context} tokens predict nothing", hint="use at least 1 window of 2 tokens"
+        )
+    if token_ids.numel() < need:
+        raise TextError(
+            f"the text has {token_ids.numel()} tokens, {count} windows of {context} need {need}",
+            hint="give a longer text, or use fewer or shorter windows",
+            field="text",
+        )
+    return token_ids[:need].view(count, context)
+
+
+@torch.no_grad()
+def window_logits(model: Any, window: Tensor) -> Tensor:
+    """Logits (context - 1, vocabulary) that predict tokens 1.. of `window` (context,)."""
+    logits: Tensor = model(window[None].to(model.device), use_cache=False).logits
+    return logits[0, :-1]
+
+
+def blocks(window: Tensor, *logits: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """(targets, log-probabilities of each logits) in pieces of ROWS positions."""
+    targets = window[1:].to(logits[0].device)
+    for start in range(0, len(targets), ROWS):
+        rows = slice(start, start + ROWS)
+        yield targets[rows], *(part[rows].to(WORK).log_softmax(dim=-1) for part in logits)
+
+
+def negative_log_likelihood(targets: Tensor, log_probabilities: Tensor) -> float:
+    """Sum over positions; targets (n,), log_probabilities (n, vocabulary)."""
+    return -float(log_probabilities.gather(1, targets[:, None]).sum())
+
+
+def perplexity(
+    model: Any, token_ids: Tensor, context: int, count: int, on_window: OnWindow | None = None
+) -> tuple[float, int]:
+    """(perplexity, predicted tokens) of one model over `count` windows; context - 1 tokens of each count."""
+    total, tokens = 0.0, 0
+    for index, window in enumerate(windows(token_ids, context, count)):
+        for targets, log_probabilities in blocks(window, window_logits(model, window)):
+            total += negative_log_likelihood(targets, log_probabilities)
+            tokens += len(targets)
+        if on_window:
+            on_window(index + 1, count)
+    return exp_or_inf(total / tokens), tokens
+
+
+def exp_or_inf(mean: float) -> float:
+    """exp, with infinity instead of an error for a model that is broken beyond float64."""
+    return math.exp(mean) if mean < 709 else math.inf
