@@ -4,12 +4,13 @@
 from core.evaluate.divergence import Comparison, compare
 from core.evaluate.kv_memory import formula_kv_bytes, measure_kv_bytes
 from core.evaluate.load import is_converted, load_model, load_tokenizer
-from core.evaluate.perplexity import perplexity, windows
+from core.evaluate.perplexity import cut_windows, perplexity
 from core.evaluate.report import evaluate
 
 __all__ = [
     "Comparison",
     "compare",
+    "cut_windows",
     "evaluate",
     "formula_kv_bytes",
     "is_converted",
@@ -17,5 +18,4 @@ __all__ = [
     "load_tokenizer",
     "measure_kv_bytes",
     "perplexity",
-    "windows",
 ]

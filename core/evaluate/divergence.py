@@ -9,10 +9,10 @@ from torch import Tensor
 from core.evaluate.perplexity import (
     OnWindow,
     blocks,
+    cut_windows,
     exp_or_inf,
     negative_log_likelihood,
     window_logits,
-    windows,
 )
 
 
@@ -28,16 +28,21 @@ class Comparison:
 
 
 def compare(
-    base: Any, converted: Any, token_ids: Tensor, context: int, count: int, on_window: OnWindow | None = None
+    base: Any,
+    converted: Any,
+    token_ids: Tensor,
+    context: int,
+    windows: int,
+    on_window: OnWindow | None = None,
 ) -> Comparison:
-    """Compare two models over the first `count` windows of `context` tokens.
+    """Compare two models over the first `windows` windows of `context` tokens.
 
     Only one window's logits of each model are held at a time, but both models are resident: the memory
     bound of conversion (a couple of layers) does not hold here.
     """
     nll_base = nll = divergence = 0.0
     agreed = tokens = 0
-    for index, window in enumerate(windows(token_ids, context, count)):
+    for index, window in enumerate(cut_windows(token_ids, context, windows)):
         logits_base = window_logits(base, window)
         logits = window_logits(converted, window).to(logits_base.device)
         for targets, log_p, log_q in blocks(window, logits_base, logits):
@@ -47,7 +52,7 @@ def compare(
             agreed += int((log_p.argmax(dim=-1) == log_q.argmax(dim=-1)).sum())
             tokens += len(targets)
         if on_window:
-            on_window(index + 1, count)
+            on_window(index + 1, windows)
     return Comparison(
         perplexity_base=exp_or_inf(nll_base / tokens),
         perplexity=exp_or_inf(nll / tokens),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from core.errors import ModelError
@@ -17,18 +18,25 @@ def is_converted(folder: Path) -> bool:
     return bool(read_config(folder).get("model_type") == MLAConfig.model_type)
 
 
-def load_model(folder: Path, *, dtype: torch.dtype | None, device: str) -> Any:
+def load_model(folder: Path, *, dtype: torch.dtype | None, device: str | torch.device) -> Any:
     """The language model in `folder`, ready to be measured; `dtype` None keeps the stored one.
 
     Raises ModelError when the files cannot be loaded.
     """
     family: Any = MLAForCausalLM if is_converted(folder) else AutoModelForCausalLM
     try:
-        model = family.from_pretrained(
-            folder, dtype="auto" if dtype is None else dtype, local_files_only=True
+        model, found = family.from_pretrained(
+            folder, dtype=dtype or "auto", local_files_only=True, output_loading_info=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"'{folder}' does not load: {error}", hint="convert or fetch it again") from error
+    # transformers fills absent weights with random numbers and only warns: every figure would be wrong
+    if found["missing_keys"]:
+        missing = sorted(found["missing_keys"])
+        raise ModelError(
+            f"{len(missing)} weights are missing in '{folder}', first {missing[0]}",
+            hint="convert or fetch it again",
+        )
     return model.to(device).eval()
 
 

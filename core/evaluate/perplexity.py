@@ -19,7 +19,7 @@ ROWS = 64
 OnWindow = Callable[[int, int], None]
 
 
-def windows(token_ids: Tensor, context: int, count: int) -> Tensor:
+def cut_windows(token_ids: Tensor, context: int, count: int) -> Tensor:
     """The first `count` non-overlapping windows of `context` tokens: (n,) -> (count, context).
 
     Raises TextError when the text has fewer tokens than that.
@@ -59,16 +59,16 @@ def negative_log_likelihood(targets: Tensor, log_probabilities: Tensor) -> float
 
 
 def perplexity(
-    model: Any, token_ids: Tensor, context: int, count: int, on_window: OnWindow | None = None
+    model: Any, token_ids: Tensor, context: int, windows: int, on_window: OnWindow | None = None
 ) -> tuple[float, int]:
-    """(perplexity, predicted tokens) of one model over `count` windows; context - 1 tokens of each count."""
+    """(perplexity, predicted tokens) of one model; context - 1 tokens are predicted in each window."""
     total, tokens = 0.0, 0
-    for index, window in enumerate(windows(token_ids, context, count)):
+    for index, window in enumerate(cut_windows(token_ids, context, windows)):
         for targets, log_probabilities in blocks(window, window_logits(model, window)):
             total += negative_log_likelihood(targets, log_probabilities)
             tokens += len(targets)
         if on_window:
-            on_window(index + 1, count)
+            on_window(index + 1, windows)
     return exp_or_inf(total / tokens), tokens
 
 

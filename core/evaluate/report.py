@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from core.calibrate.tokens import tokenize
 from core.errors import ModelError
 from core.evaluate.divergence import compare
 from core.evaluate.kv_memory import formula_kv_bytes, measure_kv_bytes
-from core.evaluate.load import is_converted, load_model, load_tokenizer
-from core.evaluate.perplexity import OnWindow, perplexity
-from core.evaluate.perplexity import windows as cut
+from core.evaluate.load import is_converted, load_model
+from core.evaluate.perplexity import OnWindow, cut_windows, perplexity
 
 
 def evaluate(
@@ -34,7 +33,7 @@ def evaluate(
     Raises TextError when the text is too short, before any weight is read.
     """
     token_ids = tokenize(model_folder, text)
-    cut(token_ids, context, windows)
+    cut_windows(token_ids, context, windows)
     dtype = torch.float32 if device == "cpu" else None
     if not is_converted(model_folder):
         model = load_model(model_folder, dtype=dtype, device=device)
@@ -62,12 +61,3 @@ def evaluate(
         "top1_agreement": found.top1_agreement,
         "kv_bytes_per_token": kv_bytes,
     }
-
-
-def tokenize(folder: Path, text: str) -> Tensor:
-    """Token ids (n,) of the whole text, no special tokens added."""
-    tokenizer = load_tokenizer(folder)
-    # the length warning is about feeding the ids to the model at once, which is not done
-    return torch.tensor(
-        tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=torch.int64
-    )
