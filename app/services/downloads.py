@@ -35,7 +35,9 @@ def archive_of(workbench: Workbench, job_id: str) -> Archive:
     """The layout of one tar with every file; raises NotFoundError before the job is done."""
     job = find_job(workbench, job_id)
     if job.state is not State.DONE:
-        raise NotFoundError(f"job {job_id} is {job.state}, there is no result yet", hint="wait until it is done")
+        raise NotFoundError(
+            f"job {job_id} is {job.state}, there is no result yet", hint="wait until it is done"
+        )
     artefacts = workbench.store.artefacts(job_id)
     return lay_out(archive_name(job), [(one, _on_disk(workbench, job_id, one)) for one in artefacts])
 

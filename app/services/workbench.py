@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything a request needs, handed over explicitly: settings, the record, the bell and what is remembered."""
+"""Everything a request needs, handed over: settings, the record, the bell and what is remembered."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""REST under /api/v1: the same JobSpec as the form, the command line and the database."""
+
+from fastapi import APIRouter
+
+from app.api import catalogue, files, jobs
+from app.api.errors import ERRORS
+
+PREFIX = "/api/v1"
+
+
+def make_router() -> APIRouter:
+    """Every route of the API."""
+    router = APIRouter(prefix=PREFIX, responses=ERRORS)
+    for part in (catalogue.router, jobs.router, files.router):
+        router.include_router(part)
+    return router
+
+
+__all__ = ["PREFIX", "make_router"]

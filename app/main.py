@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web process: REST and page over the record. It reads and writes rows and never computes; no torch."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from app.api import make_router
+from app.api.errors import install_error_handlers
+from app.services.bell import CeleryBell
+from app.services.reconcile import keep_reconciled
+from app.services.workbench import Workbench
+from app.ui.mount import mount_page
+from core.settings import Settings
+from core.store import Bell, open_store
+
+
+def create_app(settings: Settings | None = None, bell: Bell | None = None) -> FastAPI:
+    """The whole web application. `bell` is for those who bring their own way to wake a worker."""
+    settings = settings or Settings()
+    store = open_store(settings, migrate=True)
+    workbench = Workbench(settings, store, bell or CeleryBell(settings))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        reconciling = asyncio.create_task(keep_reconciled(workbench))
+        yield
+        reconciling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reconciling
+        store.close()
+
+    app = FastAPI(
+        title="mla-workbench",
+        description="Turn a pretrained transformer into a Multi-head Latent Attention model.",
+        lifespan=lifespan,
+        openapi_url="/api/openapi.json",
+        # FastAPI's documentation pages load their scripts from a public server; this product works offline
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.workbench = workbench
+    install_error_handlers(app)
+    app.include_router(make_router())
+
+    @app.get("/healthz", tags=["operation"])
+    def healthz() -> dict[str, str]:
+        """The process answers and the record can be read."""
+        store.count()
+        return {"status": "ok"}
+
+    @app.get("/jobs/{job_id}", include_in_schema=False)
+    def job_page(job_id: str) -> RedirectResponse:
+        """The short address of a job's page."""
+        return RedirectResponse(f"/job?id={quote(job_id, safe='')}", status_code=303)
+
+    return mount_page(app, workbench)

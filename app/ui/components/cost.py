@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The card that answers while the slider moves: what the cache costs now and afterwards."""
+
+from app.services.estimate import Estimate
+from app.ui.components.chips import source, term
+from app.ui.format import byte_unit, context, count, percent, size, times
+from core.planning import Plan
+
+
+def cost_card(estimate: Estimate) -> str:
+    """Numbers of the plan; says what is missing instead of showing a guess."""
+    plan = estimate.plan
+    if plan is None or plan.problems:
+        return (
+            '<section class="card cost"><h3>What it costs, now → after</h3>'
+            f'<p class="empty">{_missing(estimate)}</p></section>'
+        )
+    unit = byte_unit(plan.kv_bytes_per_token_before)
+    calculated = source("calculated")
+    return f"""<section class="card cost"><h3>What it costs, now → after</h3>
+<div class="headline"><span class="before">{size(plan.kv_bytes_per_token_before, unit)}</span>
+<span class="arrow">→</span><span class="after">{size(plan.kv_bytes_per_token_after, unit)}</span>
+<span class="factor">{times(plan.factor)} smaller</span></div>
+<p class="caption">{term("KV cache", "kv")} per token {calculated}</p>
+{_bars(plan)}
+<dl class="rows">{_at_context(estimate)}{_widths(plan)}{_weights(plan)}
+<dt>Quality</dt><dd class="wordy">measured by the job on held-out text</dd></dl></section>"""
+
+
+def _missing(estimate: Estimate) -> str:
+    if estimate.facts is None:
+        return "Choose a model that can be read: its configuration is all this needs."
+    return "There is no plan for this combination yet. What to change is written beside the field."
+
+
+def _bars(plan: Plan) -> str:
+    share = plan.kv_bytes_per_token_after / plan.kv_bytes_per_token_before
+    return (
+        '<div class="bars" aria-hidden="true"><i class="before" style="width:100%"></i>'
+        f'<i class="after" style="width:{min(1.0, share) * 100:.2f}%"></i></div>'
+    )
+
+
+def _at_context(estimate: Estimate) -> str:
+    unit = byte_unit(estimate.cache_bytes_before)
+    where = f"{context(estimate.context)} tokens × {estimate.batch}"
+    return _row(
+        f"Cache at {where}",
+        size(estimate.cache_bytes_before, unit),
+        size(estimate.cache_bytes_after, unit),
+        source("calculated"),
+    )
+
+
+def _widths(plan: Plan) -> str:
+    layer = plan.layers[0]
+    before = round(layer.cached_numbers / plan.keep) if plan.keep else 0
+    latent = (
+        f"<dt>{term('Latent', 'latent')} + {term('rope dims', 'rope')}</dt><dd><span></span>"
+        f"{layer.kv_lora_rank} + {layer.groups} × {layer.qk_rope_head_dim}</dd>"
+    )
+    return _row("Numbers per token and layer", str(before), str(layer.cached_numbers), "") + latent
+
+
+def _weights(plan: Plan) -> str:
+    change = plan.parameters_after / plan.parameters_before - 1
+    sign = "+" if change > 0 else "−"
+    note = f'<span class="chip">{sign}{percent(abs(change), 1)}</span>'
+    return _row("Parameters", count(plan.parameters_before), count(plan.parameters_after), note)
+
+
+def _row(label: str, before: str, after: str, note: str) -> str:
+    return (
+        f'<dt>{label}</dt><dd><span class="before">{before}</span><span class="arrow">→</span>'
+        f'<span class="after">{after}</span>{note}</dd>'
+    )

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a job is: its state in words, the stages passed, layer i of n, time spent and left."""
+
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+
+from app.ui.components.chips import state as state_chip
+from app.ui.components.messages import trouble
+from app.ui.format import duration, percent, size
+from app.ui.strings import STAGE_WORDS, STATE_WORDS
+from core.events import STAGES
+from core.store.views import ACTIVE, JobView, State
+
+
+def job_title(job: JobView) -> str:
+    """What the browser's tab says."""
+    progress = f" {job.done}/{job.total}" if job.state in ACTIVE and job.total else ""
+    return f"{STATE_WORDS[job.state]}{progress} · {model_name(job)}"
+
+
+def model_name(job: JobView) -> str:
+    """The last part of a path or Hub id: what tells models apart at a glance."""
+    return Path(job.spec.model).name or job.spec.model
+
+
+def recipe_name(job: JobView) -> str:
+    """Budget and preset in a few characters."""
+    spec = job.spec
+    if spec.rope_dim is not None and spec.kv_rank is not None:
+        budget = f"rope {spec.rope_dim}, latent {spec.kv_rank} per head"
+    else:
+        budget = percent(spec.keep or 0, 2).replace(".00", "")
+    return f"{budget} · {spec.preset or spec.recipe.rope_select}"
+
+
+def job_head(job: JobView, has_worker: bool) -> str:
+    """Title, state, stages and the line that says what happens now."""
+    return f"""<div class="jobhead"><div class="title"><h2>{escape(model_name(job))}</h2>
+<span class="recipe">{escape(recipe_name(job))}</span><span class="spacer"></span>
+{state_chip(job.state)}<span class="elapsed">{_elapsed(job)}</span></div>
+{_stepper(job)}{_bar(job)}<p class="now">{_now(job, has_worker)}</p>{_failure(job)}</div>"""
+
+
+def _elapsed(job: JobView) -> str:
+    if job.started_at is None:
+        return ""
+    end = job.finished_at or datetime.now(UTC)
+    return duration((end - job.started_at).total_seconds())
+
+
+def _stepper(job: JobView) -> str:
+    reached = STAGES.index(job.stage) if job.stage in STAGES else -1
+    steps = [_step("queued", "now" if job.state is State.QUEUED else "past", "")]
+    for index, stage in enumerate(STAGES):
+        mark = "past" if index < reached or job.state is State.DONE else "now" if index == reached else "next"
+        if mark == "now" and job.state in (State.FAILED, State.CANCELLED, State.INTERRUPTED):
+            mark = "stopped"
+        count = f"{job.done}/{job.total}" if index == reached and job.total and mark != "past" else ""
+        steps.append(_step(STAGE_WORDS[stage], mark, count))
+    steps.append(_step("done", "past" if job.state is State.DONE else "next", ""))
+    return f'<ol class="steps">{"".join(steps)}</ol>'
+
+
+def _step(word: str, mark: str, count: str) -> str:
+    return f'<li class="{mark}"><span>{word}</span><small>{count}</small></li>'
+
+
+def _bar(job: JobView) -> str:
+    if job.state not in ACTIVE or not job.total:
+        return ""
+    return f'<progress max="{job.total}" value="{job.done}"></progress>'
+
+
+def _now(job: JobView, has_worker: bool) -> str:
+    match job.state:
+        case State.QUEUED if not has_worker:
+            return "Waits for a worker; none is running at the moment."
+        case State.QUEUED:
+            return f"Position {job.queue_position or 1} in the queue."
+        case State.CANCELLING:
+            return "Stops at the end of the current layer; finished layers are kept."
+        case State.CANCELLED:
+            return "Stopped on request. Resume continues after the last finished layer."
+        case State.INTERRUPTED:
+            return f"{escape(job.reason or 'The worker went away')}. It is queued again by itself."
+        case State.RUNNING | State.VERIFYING:
+            left = f" · about {duration(job.eta_seconds)} left in this stage" if job.eta_seconds else ""
+            return f"{escape(job.message or 'Starting…')}{left}"
+        case _:
+            return ""
+
+
+def _failure(job: JobView) -> str:
+    if job.state is not State.FAILED:
+        return ""
+    peak = f"<p>Peak memory {size(job.peak_memory_bytes)}</p>" if job.peak_memory_bytes else ""
+    log = f'<div class="frame"><pre class="log">{escape(job.log_tail)}</pre></div>' if job.log_tail else ""
+    where = f"<p>Stopped in stage “{escape(STAGE_WORDS.get(job.stage, job.stage))}”"
+    where = f"{where}, {job.done} of {job.total}.</p>" if job.stage and job.total else ""
+    return trouble(job.reason or "The job failed", job.hint) + where + peak + log

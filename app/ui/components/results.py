@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result in words and tables: tiles, verdict, quality, memory, layers, downloads."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+from app.services.verdict import HEAL, verdict
+from app.ui.components.chips import source, term
+from app.ui.components.tables import framed
+from app.ui.format import byte_unit, count, duration, integer, number, percent, ratio, size, times
+from core.store.views import StoredArtefact, StoredMetric
+
+Metrics = Mapping[str, StoredMetric]
+
+
+def by_name(metrics: Sequence[StoredMetric]) -> dict[str, StoredMetric]:
+    """Metrics of a job, to look up."""
+    return {metric.name: metric for metric in metrics}
+
+
+def summary(metrics: Metrics) -> str:
+    """The verdict and the tiles; a tile whose number was not reported is left out."""
+    values = {name: metric.value for name, metric in metrics.items()}
+    ratio_value = values.get("perplexity_ratio")
+    tone = "bad" if ratio_value is not None and ratio_value > HEAL else "good"
+    return (
+        f'<p class="verdict verdict-{tone}">{escape(verdict(values))}</p>'
+        f'<div class="tiles">{"".join(_tiles(metrics))}</div>'
+    )
+
+
+def _tiles(metrics: Metrics) -> list[str]:
+    tiles = []
+    before, after = metrics.get("kv_bytes_per_token_before"), metrics.get("kv_bytes_per_token_measured")
+    if before and after and after.value:
+        tiles.append(_tile(times(before.value / after.value), "smaller KV cache", after.source))
+    for name, label, show in (
+        ("perplexity_ratio", term("perplexity", "perplexity"), ratio),
+        ("kl_to_base", f"{term('KL', 'kl')} to the original, nats", number),
+        ("top1_agreement", term("same next token", "top1"), percent),
+    ):
+        if metric := metrics.get(name):
+            tiles.append(_tile(show(metric.value), label, metric.source))
+    return tiles
+
+
+def _tile(value: str, label: str, kind: str) -> str:
+    return f'<div class="tile"><b>{value}</b><span>{label}</span>{source(kind)}</div>'
+
+
+def memory_table(metrics: Metrics) -> str:
+    """Formula and measurement side by side: they must be equal, red when they are not."""
+    formula, measured = (metrics.get(f"kv_bytes_per_token_{one}") for one in ("formula", "measured"))
+    if not formula or not measured:
+        return ""
+    before = metrics.get("kv_bytes_per_token_before")
+    agrees = formula.value == measured.value
+    tone, words = ("good", "equal") if agrees else ("bad", "these must be equal and are not")
+    rows = [("original", f"{integer(before.value)} B", source("calculated"))] if before else []
+    rows += [("converted, by formula", f"{integer(formula.value)} B", source("calculated"))]
+    rows += [("converted, in a real cache", f"{integer(measured.value)} B", source("measured"))]
+    body = "".join(f"<tr><th>{name}</th><td>{value}</td><td>{chip}</td></tr>" for name, value, chip in rows)
+    return (
+        f'<div class="frame"><table class="pairs"><caption>KV cache per token</caption>{body}</table></div>'
+        f'<p class="check check-{tone}">{words}</p>'
+    )
+
+
+def quality_table(metrics: Metrics) -> str:
+    """What was measured on held-out text, original beside converted."""
+    rows = [
+        _quality_row(term("perplexity", "perplexity"), metrics, "perplexity_base", "perplexity", number),
+        _quality_row("perplexity, converted / original", metrics, None, "perplexity_ratio", ratio),
+        _quality_row(term("KL divergence, nats", "kl"), metrics, None, "kl_to_base", number),
+        _quality_row(term("same next token", "top1"), metrics, None, "top1_agreement", _percent1),
+        _quality_row("tokens evaluated", metrics, None, "evaluation_tokens", integer),
+        _quality_row("reloaded, largest logit difference", metrics, None, "logits_difference", number),
+        _quality_row("parameters", metrics, "parameters_before", "parameters_after", count),
+        _quality_row("time of the job", metrics, None, "seconds", duration),
+        _quality_row("peak memory of the job", metrics, None, "peak_memory_bytes", size),
+    ]
+    head = '<tr><th></th><th class="before">original</th><th class="after">converted</th><th></th></tr>'
+    return framed("quality", "".join(rows), head=head)
+
+
+def _percent1(value: float) -> str:
+    return percent(value, 1)
+
+
+def _quality_row(label: str, metrics: Metrics, base: str | None, name: str, show: Any) -> str:
+    metric = metrics.get(name)
+    if metric is None:
+        return ""
+    original = metrics.get(base) if base else None
+    return (
+        f"<tr><th>{label}</th><td>{show(original.value) if original else ''}</td>"
+        f"<td>{show(metric.value)}</td><td>{source(metric.source)}</td></tr>"
+    )
+
+
+_LAYER_COLUMNS: tuple[tuple[str, str, Any], ...] = (
+    ("index", "layer", integer),
+    ("kv_lora_rank", "latent", integer),
+    ("qk_rope_head_dim", "rope dims", integer),
+    ("base_numbers", "numbers, original", integer),
+    ("cached_numbers", "numbers, converted", integer),
+    ("key_error", "error in keys", _percent1),
+    ("value_error", "error in values", _percent1),
+    ("seconds", "seconds", number),
+)
+
+
+def layer_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Every layer: widths, cached numbers, relative error of what was dropped."""
+    if not rows:
+        return ""
+    shown = [column for column in _LAYER_COLUMNS if column[0] in rows[0]]
+    head = "".join(f"<th>{title}</th>" for _, title, _ in shown)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_cell(row.get(key), show)}</td>" for key, _, show in shown) + "</tr>"
+        for row in rows
+    )
+    return framed("layers", body, head=f"<tr>{head}</tr>", frame="frame tall")
+
+
+def _cell(value: Any, show: Any) -> str:
+    return show(float(value)) if isinstance(value, int | float) else "–"
+
+
+def downloads(job_id: str, files: Sequence[StoredArtefact]) -> str:
+    """Plain links to the REST routes: the browser resumes them, nothing is copied first."""
+    if not files:
+        return ""
+    base = f"/api/v1/jobs/{escape(job_id)}"
+    total = sum(file.size for file in files)
+    unit = byte_unit(total)
+    rows = "".join(
+        f'<tr><td><a href="{base}/files/{quote(file.name)}" download>{escape(file.name)}</a></td>'
+        f"<td>{size(file.size)}</td>"
+        f'<td><code title="SHA-256 {file.sha256}">{file.sha256[:12]}</code></td></tr>'
+        for file in files
+    )
+    return (
+        f'<div class="buttons"><a class="button primary" href="{base}/archive" download>'
+        f"Download archive · {size(total, unit)}</a>"
+        f'<a class="button" href="{base}/checksums" download>Checksums</a></div>'
+        f"{framed('files', rows)}"
+        '<p class="caption">Unpack the archive and load the folder with <code>transformers</code>; '
+        "the model card inside says how. Broken downloads can be resumed.</p>"
+    )

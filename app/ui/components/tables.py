@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table in a frame of its own: on a narrow screen the frame scrolls, the page does not."""
+
+
+def framed(kind: str, body: str, *, head: str = "", frame: str = "frame") -> str:
+    """`kind` is the CSS class of the table; `head` and `body` are finished rows."""
+    top = f"<thead>{head}</thead>" if head else ""
+    return f'<div class="{frame}"><table class="{kind}">{top}<tbody>{body}</tbody></table></div>'

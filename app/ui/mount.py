@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page on top of the web application, with nothing of Gradio's that is not asked for."""
+
+import os
+
+# read when gradio is imported: no telemetry, no version check, nothing leaves the machine
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+from fastapi import FastAPI
+
+from app.services.workbench import Workbench
+from app.ui.pages import job, jobs, new
+from app.ui.strings import PRODUCT
+from app.ui.theme import STYLE, make_theme
+
+
+def make_page(workbench: Workbench) -> gr.Blocks:
+    """All pages as one Gradio application; each has its own address."""
+    with gr.Blocks(title=PRODUCT, analytics_enabled=False) as page:
+        new.build(workbench, page)
+    with page.route("Jobs", "jobs", show_in_navbar=False):
+        jobs.build(workbench, page)
+    with page.route("Job", "job", show_in_navbar=False):
+        job.build(workbench, page)
+    return page
+
+
+def mount_page(app: FastAPI, workbench: Workbench) -> FastAPI:
+    """Serve the page at / of `app`."""
+    return gr.mount_gradio_app(
+        app,
+        make_page(workbench),
+        path="",
+        theme=make_theme(),
+        css=STYLE.read_text(encoding="utf-8"),
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        footer_links=[],
+        mcp_server=False,
+    )

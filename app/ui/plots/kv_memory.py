@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KV-cache bytes against context length, original and converted, with the sizes of common GPUs."""
+
+import math
+
+import plotly.graph_objects as go
+
+from app.ui.format import context as context_text
+from app.ui.format import size
+from app.ui.plots.look import CONVERTED, ORIGINAL, style
+
+GPU_GIGABYTES = (24, 40, 80)
+CONTEXTS = tuple(1 << power for power in range(10, 21))
+
+
+def kv_memory(bytes_before: float, bytes_after: float, batch: int) -> go.Figure:
+    """Bytes per token of both models, times `batch` sequences of 1k to 1M tokens, on logarithmic axes."""
+    figure = go.Figure()
+    for name, per_token, colour in (
+        ("original", bytes_before, ORIGINAL),
+        ("converted", bytes_after, CONVERTED),
+    ):
+        sizes = [per_token * batch * tokens for tokens in CONTEXTS]
+        figure.add_trace(
+            go.Scatter(
+                x=CONTEXTS,
+                y=sizes,
+                name=name,
+                mode="lines+markers",
+                line={"color": colour, "width": 2.5},
+                marker={"size": 5},
+                text=[size(one) for one in sizes],
+                hovertemplate=f"{name}, %{{x:,}} tokens: %{{text}}<extra></extra>",
+            )
+        )
+    for gigabytes in GPU_GIGABYTES:
+        figure.add_hline(y=gigabytes * 1e9, line={"color": ORIGINAL, "width": 1, "dash": "dot"})
+        figure.add_annotation(
+            text=f"{gigabytes} GB",
+            x=0,
+            xref="x domain",
+            y=_log10(gigabytes * 1e9),
+            xanchor="left",
+            yanchor="bottom",
+            font={"size": 11},
+            showarrow=False,
+        )
+    _axes(figure, min(bytes_before, bytes_after) * batch, max(bytes_before, bytes_after) * batch)
+    return style(
+        figure, height=360, legend={"orientation": "h", "x": 0, "y": 1.12, "yanchor": "top"}, dragmode=False
+    )
+
+
+def _axes(figure: go.Figure, smallest: float, largest: float) -> None:
+    shown = CONTEXTS[::2]
+    figure.update_xaxes(
+        type="log",
+        title="context length, tokens",
+        tickvals=shown,
+        ticktext=[context_text(tokens) for tokens in shown],
+        gridcolor="rgba(128,136,150,.18)",
+        zeroline=False,
+    )
+    low, high = (
+        _log10(smallest * CONTEXTS[0]),
+        _log10(max(largest * CONTEXTS[-1], 1.4 * GPU_GIGABYTES[-1] * 1e9)),
+    )
+    powers = range(int(low) - 1, int(high) + 2)
+    figure.update_yaxes(
+        type="log",
+        title="KV cache",
+        range=[low - 0.1, high + 0.1],
+        tickvals=[10.0**power for power in powers],
+        ticktext=[_power_text(power) for power in powers],
+        gridcolor="rgba(128,136,150,.18)",
+        zeroline=False,
+    )
+
+
+def _power_text(power: int) -> str:
+    unit = ("B", "KB", "MB", "GB", "TB", "PB")[min(5, power // 3)]
+    return f"{10 ** (power - 3 * min(5, power // 3))} {unit}"
+
+
+def _log10(value: float) -> float:
+    return math.log10(max(value, 1.0))
