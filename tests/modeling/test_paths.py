@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The absorbed and the expanded path are the same function, for every shape a layer can have."""
+
+import torch
+from exact_mla import distance
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import DynamicCache
+
+from core.modeling import LatentAttention, LatentShape
+
+# float64 sums in another order; outputs are of size one
+ROUNDING = 1e-12
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> tuple[LatentShape, int, int]:
+    """(shape, heads, kv_heads) with every kind of extreme: no rope, only rope, split, one group."""
+    kv_heads = draw(st.sampled_from([1, 2, 3]))
+    rope = 2 * draw(st.integers(0, 4))
+    nope = draw(st.integers(0 if rope else 1, 6))
+    rank = draw(st.integers(2, 20))
+    split = draw(st.booleans())
+    k_rank = draw(st.integers(0, rank - 1)) if split else rank
+    shape = LatentShape(
+        kv_lora_rank=rank,
+        k_rank=k_rank,
+        v_rank=rank - k_rank if split else rank,
+        groups=draw(st.sampled_from([1, kv_heads])),
+        qk_rope_head_dim=rope,
+        qk_nope_head_dim=nope,
+        v_head_dim=draw(st.integers(1, 8)),
+        q_bias=draw(st.booleans()),
+        kv_a_bias=draw(st.booleans()),
+        o_bias=draw(st.booleans()),
+    )
+    shape.check(kv_heads)
+    return shape, kv_heads * draw(st.integers(1, 3)), kv_heads
+
+
+def layer_of(shape: LatentShape, heads: int, kv_heads: int) -> LatentAttention:
+    layer = LatentAttention(
+        shape, hidden_size=24, heads=heads, kv_heads=kv_heads, scaling=0.4, dropout=0.0, layer_idx=0
+    )
+    layer = layer.double().eval()
+    layer.inv_freq.uniform_(0, 2)
+    return layer
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes(), st.integers(1, 3), st.integers(1, 7), st.integers(0, 5))
+@torch.no_grad()
+def test_absorbed_equals_expanded(
+    drawn: tuple[LatentShape, int, int], batch: int, tokens: int, past: int
+) -> None:
+    """At every number of new tokens and of tokens already cached."""
+    torch.manual_seed(0)
+    shape, heads, kv_heads = drawn
+    layer = layer_of(shape, heads, kv_heads)
+    hidden = torch.randn(batch, past + tokens, 24, dtype=torch.float64)
+    positions = torch.arange(past + tokens)[None]
+    mask = torch.ones(past + tokens, past + tokens, dtype=torch.bool).tril()[None, None, past:]
+    # without cached tokens None means causal; one token attends to everything
+    given_mask = mask if past and tokens > 1 else None
+    outputs = []
+    for absorbed in (False, True):
+        layer.absorbed, cache = absorbed, DynamicCache()
+        if past:
+            layer(hidden[:, :past], positions[:, :past], past_key_values=cache)
+        output, _ = layer(hidden[:, past:], positions[:, past:], given_mask, past_key_values=cache)
+        outputs.append(output)
+    assert distance(*outputs) < ROUNDING
+
+
+def test_decode_is_absorbed_and_prefill_expanded_unless_told() -> None:
+    """Whoever decodes never calls the up-projections: they are read as matrices, not applied to the cache."""
+    shape = LatentShape(12, 12, 12, 2, 4, 6, 8, False, False, False)
+    layer = layer_of(shape, 4, 2)
+    expanded_over: list[int] = []
+    layer.v_b_proj.register_forward_hook(lambda _m, inputs, _o: expanded_over.append(inputs[0].shape[1]))
+    hidden, cache = torch.randn(1, 6, 24, dtype=torch.float64), DynamicCache()
+    layer(hidden[:, :5], torch.arange(5)[None], past_key_values=cache)
+    assert expanded_over == [5]
+    layer(hidden[:, 5:], torch.tensor([[5]]), past_key_values=cache)
+    assert expanded_over == [5]
+    layer.absorbed = False
+    layer(hidden[:, 5:], torch.tensor([[6]]), past_key_values=cache)
+    assert expanded_over == [5, 7]
