@@ -38,14 +38,6 @@ class LayerStatistics:
 
 
 @dataclass(frozen=True)
-class Rotary:
-    """The model's rotation: `inv_freq` (d_h/2,) float32 and the factor its scaling puts on cos and sin."""
-
-    inv_freq: Tensor
-    attention_scaling: float = 1.0
-
-
-@dataclass(frozen=True)
 class LatentLayer:
     """The canonical layer of core/modeling/modeling_mla.py; `tensors` are named as the model names them.
 
@@ -60,9 +52,13 @@ class LatentLayer:
 
 
 def convert_layer(
-    weights: AttentionWeights, statistics: LayerStatistics, rotary: Rotary, plan: LayerPlan, recipe: Recipe
+    weights: AttentionWeights, statistics: LayerStatistics, inv_freq: Tensor, plan: LayerPlan, recipe: Recipe
 ) -> LatentLayer:
-    """Convert one attention layer; tensors come back in float64 (inv_freq in float32)."""
+    """Convert one attention layer; tensors come back in float64 (inv_freq in float32).
+
+    inv_freq: (d_h/2,) the model's frequencies after its own rope scaling. A scaling that also multiplies
+    cos and sin (yarn) is the model's business: it scales every score alike, rotary or not.
+    """
     kv_heads, head_dim = plan.groups, plan.qk_rope_head_dim + plan.qk_nope_head_dim
     pairs = plan.qk_rope_head_dim // 2
     kept = SELECT[recipe.rope_select](statistics.contribution, pairs, recipe.rope_select_start)
@@ -78,9 +74,9 @@ def convert_layer(
         "k_b_proj.weight": factors.k_up,
         "v_b_proj.weight": factors.v_up,
         "o_proj.weight": weights.o.to(WORK),
-        "inv_freq": rotary.inv_freq[kept].to(torch.float32),
+        "inv_freq": inv_freq[kept].to(torch.float32),
     }
-    tensors |= _query(weights, rotary, nope_dims, rope_dims)
+    tensors |= _query(weights, nope_dims, rope_dims)
     tensors |= _biases(weights, plan, rope_dims)
     return LatentLayer(
         tensors,
@@ -116,23 +112,16 @@ def _gather(heads: Tensor, dims: Tensor) -> Tensor:
     return heads.gather(1, dims[:, :, None].expand(-1, -1, heads.shape[2]))
 
 
-def _query(
-    weights: AttentionWeights, rotary: Rotary, nope_dims: Tensor, rope_dims: Tensor
-) -> dict[str, Tensor]:
-    """Query rows reordered to [nope | rope] per head, each head following its KV head.
-
-    A rope scaling that multiplies cos and sin by a factor a (yarn) multiplies every logit by a^2; the
-    latent model rotates without it, so the query carries it once for all dims.
-    """
+def _query(weights: AttentionWeights, nope_dims: Tensor, rope_dims: Tensor) -> dict[str, Tensor]:
+    """Query rows reordered to [nope | rope] per head, each head following its KV head."""
     kv_heads, head_dim = nope_dims.shape[0], nope_dims.shape[1] + rope_dims.shape[1]
     group = weights.q.shape[0] // head_dim // kv_heads
     order = torch.cat([nope_dims, rope_dims], dim=1).repeat_interleave(group, dim=0)
-    factor = rotary.attention_scaling**2
     heads = weights.q.to(WORK).view(kv_heads * group, head_dim, -1)
-    found = {"q_proj.weight": _gather(heads, order).flatten(0, 1) * factor}
+    found = {"q_proj.weight": _gather(heads, order).flatten(0, 1)}
     if weights.q_bias is not None:
         bias = weights.q_bias.to(WORK).view(kv_heads * group, head_dim, 1)
-        found["q_proj.bias"] = _gather(bias, order).flatten() * factor
+        found["q_proj.bias"] = _gather(bias, order).flatten()
     return found
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 Stage = Literal["preparing", "calibrating", "converting", "verifying", "measuring"]
 STAGES: tuple[Stage, ...] = ("preparing", "calibrating", "converting", "verifying", "measuring")
 
-Source = Literal["measured", "predicted", "paper"]
+Source = Literal["measured", "calculated", "predicted", "paper"]
 
 
 class _Frozen(BaseModel):

@@ -20,6 +20,7 @@ class Architecture:
     output: str = "o_proj"
     layer: str = "model.layers.{i}"
     embedding: str = "model.embed_tokens"
+    final_norm: str = "model.norm"
     # rotations whose frequencies are fixed when the model is loaded; the others change with the context
     # length (dynamic, longrope) and cannot be written down as one inv_freq per layer
     rope_types: tuple[str, ...] = ("default", "linear", "llama3", "yarn")

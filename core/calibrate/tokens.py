@@ -5,20 +5,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from core.calibrate.text import read_text
-from core.errors import ModelError, TextError
+from core.errors import TextError
+from core.weights.tokenizer import load_tokenizer
 
 
 def tokenize(folder: Path, text: str) -> Tensor:
     """The whole of `text` as ids (n,), no special tokens added; raises ModelError without a tokenizer."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            "the model has no usable tokenizer", hint="the folder needs tokenizer.json", field="model"
-        ) from error
+    tokenizer = load_tokenizer(folder)
     # verbose=False: the text is longer than one context on purpose
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return torch.tensor(ids, dtype=torch.int64)

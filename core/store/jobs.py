@@ -49,8 +49,8 @@ def submit(session: Session, spec: JobSpec, owner: str) -> str:
 def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> bool:
     """queued -> running for exactly one caller. `owner` must be new for every claim: it is the fence."""
     at = now()
-    unknown = ("stage_started_at", "stage_base", "progress_at", "peak_memory_bytes")
-    fresh = dict(_BLANK) | dict.fromkeys(unknown)
+    unknown = ("stage_started_at", "progress_at", "peak_memory_bytes")
+    fresh = dict(_BLANK) | dict.fromkeys(unknown) | {"timed_steps": 0}
     won = _move(
         session,
         job_id,

@@ -106,12 +106,11 @@ def _queue_position(session: Session, row: JobRow) -> int | None:
 def _eta(row: JobRow, at: datetime) -> float | None:
     """Remaining steps times the mean length of this stage's steps, less the time since the last one ended.
 
-    Steps before `stage_base` were finished by an earlier attempt, so they took no time in this one.
+    `timed_steps` leaves out those that an earlier attempt had finished.
     """
     if row.state not in ACTIVE or row.stage_started_at is None or row.progress_at is None:
         return None
-    steps = row.done - (row.stage_base or 0)
-    if steps < 1 or row.total < row.done:
+    if row.timed_steps < 1 or row.total < row.done:
         return None
-    mean = (row.progress_at - row.stage_started_at).total_seconds() / steps
+    mean = (row.progress_at - row.stage_started_at).total_seconds() / row.timed_steps
     return max(0.0, (row.total - row.done) * mean - (at - row.progress_at).total_seconds())

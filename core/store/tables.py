@@ -87,7 +87,7 @@ class JobRow(Base):
     lease_until: Mapped[datetime | None] = mapped_column(Moment)
     stage: Mapped[str] = mapped_column(String(32), default="")
     stage_started_at: Mapped[datetime | None] = mapped_column(Moment)
-    stage_base: Mapped[int | None] = mapped_column()
+    timed_steps: Mapped[int] = mapped_column(default=0)
     progress_at: Mapped[datetime | None] = mapped_column(Moment)
     done: Mapped[int] = mapped_column(default=0)
     total: Mapped[int] = mapped_column(default=0)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from core.arch import Architecture
-from core.convert import Rotary
 from core.facts import read_config
 from core.weights.tensors import TensorSource
 
@@ -32,10 +31,10 @@ class Skeleton:
         self.rotary_embedding: Any = type(self._model.model.rotary_emb)(self.config).to(device)
 
     @property
-    def rotary(self) -> Rotary:
-        """Frequencies (d_h/2,) and the factor on cos and sin, after the model's own rope scaling."""
-        embedding = self.rotary_embedding
-        return Rotary(embedding.inv_freq.cpu().float(), float(embedding.attention_scaling))
+    def inv_freq(self) -> Tensor:
+        """Frequencies (d_h/2,), float32, after the model's own rope scaling."""
+        frequencies: Tensor = self.rotary_embedding.inv_freq.cpu().float()
+        return frequencies
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids (…) -> embeddings (…, d) in float32; only the rows that occur are kept."""

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write a checkpoint tensor by tensor, so that memory holds one layer and a crash loses one layer.
 
-All names, shapes and dtypes are known from the plan, so every shard's header and size are fixed before the
-first weight is computed. A unit (one layer, or one tensor outside the layers) is written at its place, synced,
-and entered in the manifest; a later run writes what the manifest lacks. The bytes therefore do not depend on
-how often the run was interrupted.
+All names, shapes and dtypes are known from the plan, so every shard's header and size are fixed before
+the first weight is computed. A unit (one layer, or one tensor outside the layers) is written at its place,
+synced, and entered in the manifest; a later run writes what the manifest lacks. The bytes therefore do not
+depend on how often the run was interrupted.
 """
 
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ class ShardWriter:
         try:
             with partial.open("wb") as handle:
                 # claims the space now: a full disk is found before hours of work, not after
-                os.posix_fallocate(handle.fileno(), 0, total)
+                _claim(handle.fileno(), total)
                 handle.write(header)
                 os.fsync(handle.fileno())
         except OSError as error:
@@ -156,15 +157,22 @@ def _size(info: TensorInfo) -> int:
     return info.numbers * DTYPE_BYTES[info.dtype]
 
 
-def _bytes(tensor: Tensor, info: TensorInfo) -> memoryview:
+def _claim(descriptor: int, size: int) -> None:
+    if sys.platform == "linux":
+        os.posix_fallocate(descriptor, 0, size)
+    else:  # macOS cannot reserve space this way
+        os.ftruncate(descriptor, size)
+
+
+def _bytes(tensor: Tensor, info: TensorInfo) -> bytes:
     if tuple(tensor.shape) != info.shape:
         raise ValueError(f"{info.name}: planned shape {info.shape}, got {tuple(tensor.shape)}")
     dtype = getattr(torch, info.dtype)
     flat = tensor.detach().cpu().to(dtype).contiguous().view(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
-def _write_at(file: Path, offset: int, data: memoryview) -> None:
+def _write_at(file: Path, offset: int, data: bytes) -> None:
     try:
         with file.open("r+b") as handle:
             handle.seek(offset)

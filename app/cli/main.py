@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands of `mla-workbench`. Torch is imported only by the commands that compute."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli import jobs
+from app.cli.output import TerminalSink, bytes_text, reported, show
+from core.errors import OutputError
+from core.events import NeverCancel
+from core.facts import read_facts
+from core.planning import make_plan
+from core.presets import PRESETS, spec_from_preset
+from core.settings import Settings
+from core.spec import Calibration, Evaluation, JobSpec
+from core.workspace import Workspace
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli.add_typer(jobs.cli, name="jobs")
+
+Model = Annotated[str, typer.Argument(help="a local folder, a Hub id, or demo")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
+PresetName = Annotated[str, typer.Option(help=f"one of: {', '.join(PRESETS)}")]
+Keep = Annotated[float | None, typer.Option(help="fraction of KV-cache bytes that stays; default: the preset's")]
+RopeDim = Annotated[int | None, typer.Option(help="rotary dims kept per head; wins over --keep")]
+KvRank = Annotated[int | None, typer.Option(help="latent numbers per KV head; wins over --keep")]
+Revision = Annotated[str | None, typer.Option(help="branch, tag or commit of a Hub model")]
+Choice = Annotated[str | None, typer.Option(help="overrides the preset's choice of this stage")]
+Dtype = Annotated[str, typer.Option(help="checkpoint, float32, bfloat16 or float16")]
+CalibrationText = Annotated[str, typer.Option(help="UTF-8 file or named text")]
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
+) -> None:
+    """Start page, worker, broker and database, all on this machine."""
+    from app.serve import serve as run
+
+    given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    with reported(False):
+        raise typer.Exit(run(Settings(**given)))
+
+
+@cli.command()
+def demo() -> None:
+    """Prepare the demo model (about 20 s, once)."""
+    from core.weights.demo import prepare_demo
+
+    with reported(False):
+        print(prepare_demo(Settings()))
+
+
+@cli.command()
+def inspect(model: Model, revision: Revision = None, json: Json = False) -> None:
+    """Facts of a model from its config and index; no weights are read."""
+    with reported(json):
+        facts = read_facts(model, revision=revision)
+        show(
+            facts.model_dump(mode="json") | {"attention": facts.attention_kind},
+            json,
+            [
+                f"{facts.name}: {facts.family}, {facts.layers} layers, {facts.attention_kind} "
+                f"{facts.heads} heads / {facts.kv_heads} KV heads of {facts.head_dim}",
+                f"parameters   {facts.parameters:,} ({facts.dtype})",
+                f"rope         {facts.rope_type}, base {facts.rope_theta:g}, context {facts.max_context:,}",
+                f"KV cache     {facts.kv_bytes_per_token:,} bytes per token",
+                *(f"problem      {problem.message} ({problem.hint})" for problem in facts.problems),
+            ],
+        )
+
+
+@cli.command()
+def plan(
+    model: Model,
+    preset: PresetName = "mha2mla",
+    keep: Keep = None,
+    rope_dim: RopeDim = None,
+    kv_rank: KvRank = None,
+    revision: Revision = None,
+    dtype: Dtype = "checkpoint",
+    rope_select: Choice = None,
+    factor_form: Choice = None,
+    json: Json = False,
+) -> None:
+    """What every layer will look like and cost, and what stands in the way."""
+    with reported(json):
+        recipe = _recipe(rope_select=rope_select, factor_form=factor_form)
+        spec = spec_from_preset(
+            preset,
+            model=model,
+            revision=revision,
+            keep=keep,
+            rope_dim=rope_dim,
+            kv_rank=kv_rank,
+            dtype=dtype,
+            recipe=recipe,
+        )
+        found = make_plan(spec, read_facts(model, revision=revision))
+        first = found.layers[0]
+        show(
+            found.model_dump(mode="json") | {"factor": found.factor},
+            json,
+            [
+                f"cached per token and layer  {first.cached_numbers} numbers: latent {first.kv_lora_rank} + "
+                f"{first.groups} x {first.qk_rope_head_dim} rotary",
+                f"KV bytes per token          {found.kv_bytes_per_token_before:,} -> "
+                f"{found.kv_bytes_per_token_after:,} ({found.factor:.2f}x smaller)",
+                f"parameters                  {found.parameters_before:,} -> {found.parameters_after:,}",
+                *(f"problem: {problem.message} ({problem.hint})" for problem in found.problems),
+            ],
+        )
+        if found.problems:
+            raise typer.Exit(1)
+
+
+@cli.command()
+def convert(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="folder to create")],
+    preset: PresetName = "mha2mla",
+    keep: Keep = None,
+    rope_dim: RopeDim = None,
+    kv_rank: KvRank = None,
+    revision: Revision = None,
+    calibration: CalibrationText = Calibration().text,
+    tokens: Annotated[int, typer.Option(help="calibration tokens")] = Calibration().tokens,
+    context: Annotated[int, typer.Option(help="tokens per calibration window")] = Calibration().context,
+    evaluation: Annotated[str, typer.Option(help="held-out text; 'none' skips it")] = Evaluation().text,
+    rope_select: Choice = None,
+    rope_select_start: Annotated[int, typer.Option(help="first pair of --rope-select uniform")] = 0,
+    factor_form: Choice = None,
+    dtype: Dtype = "checkpoint",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    shard_bytes: Annotated[int, typer.Option(help="largest weight file")] = JobSpec().shard_bytes,
+    seed: Annotated[int, typer.Option(help="seed of everything random")] = 0,
+    json: Json = False,
+) -> None:
+    """Convert a model; run the same command again to continue an interrupted conversion."""
+    with reported(json):
+        recipe = _recipe(rope_select=rope_select, factor_form=factor_form)
+        if rope_select_start:
+            recipe["rope_select_start"] = rope_select_start
+        spec = spec_from_preset(
+            preset,
+            model=model,
+            revision=revision,
+            keep=keep,
+            rope_dim=rope_dim,
+            kv_rank=kv_rank,
+            calibration={"text": calibration, "tokens": tokens, "context": context},
+            recipe=recipe,
+            dtype=dtype,
+            device=device,
+            shard_bytes=shard_bytes,
+            seed=seed,
+        )
+        spec = spec.model_copy(update={"evaluation": _evaluation(evaluation)})
+        metrics = _run(spec, out.expanduser().absolute())
+        show(
+            {"out": str(out), "spec": spec.model_dump(mode="json"), "metrics": metrics},
+            json,
+            _summary(out, metrics),
+        )
+
+
+@cli.command()
+def evaluate(
+    model: Model,
+    text: Annotated[str, typer.Option(help="UTF-8 file or named text")] = Evaluation().text,
+    context: Annotated[int, typer.Option(help="tokens per window")] = 512,
+    windows: Annotated[int, typer.Option(help="windows, from the start of the text")] = 16,
+    base: Annotated[
+        str | None, typer.Option(help="the original model; default: the one named in conversion.json")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Perplexity of a model; for a converted one also KL, top-1 agreement and KV bytes."""
+    with reported(json):
+        from app.cli.evaluation import evaluate_model
+
+        found = evaluate_model(model, base, text, context, windows)
+        show(found, json, [f"{name:20} {value}" for name, value in found.items()])
+
+
+@cli.command()
+def doctor(json: Json = False) -> None:
+    """Check broker, database, disk, devices and versions."""
+    from app.cli.doctor import checks
+
+    found = checks(Settings())
+    show(
+        {"checks": [check.model_dump() for check in found], "ok": all(check.ok for check in found)},
+        json,
+        [f"{'ok  ' if check.ok else 'FAIL'} {check.name:10} {check.message}" for check in found],
+    )
+    if not all(check.ok for check in found):
+        raise typer.Exit(1)
+
+
+def _recipe(**choices: str | None) -> dict[str, Any]:
+    return {stage: choice for stage, choice in choices.items() if choice is not None}
+
+
+def _evaluation(text: str) -> Evaluation | None:
+    return None if text == "none" else Evaluation(text=text)
+
+
+def _run(spec: JobSpec, out: Path) -> dict[str, float]:
+    """Run the conversion in this process with `out`.partial as its work folder."""
+    if out.exists():
+        raise OutputError(f"'{out}' exists already", hint="choose another --out or remove it", field="out")
+    from core.kinds import run
+
+    sink = TerminalSink()
+    workspace = Workspace(work=out.with_name(out.name + ".partial"), result=out)
+    run(spec, workspace, sink, NeverCancel(), Settings())
+    return sink.metrics
+
+
+def _summary(out: Path, metrics: dict[str, float]) -> list[str]:
+    before, after = metrics["kv_bytes_per_token_before"], metrics["kv_bytes_per_token_measured"]
+    lines = [
+        f"{out}: {before / after:.2f}x smaller KV cache, {before:,.0f} -> {after:,.0f} bytes per token (measured)"
+    ]
+    if "perplexity_ratio" in metrics:
+        lines.append(
+            f"perplexity x{metrics['perplexity_ratio']:.3g}, KL {metrics['kl_to_base']:.3f} nats, "
+            f"same top token {100 * metrics['top1_agreement']:.1f} %"
+        )
+    memory = bytes_text(metrics["peak_memory_bytes"])
+    return [*lines, f"{metrics['seconds']:.0f} s, peak memory {memory}"]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli()

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command line prints: people read stderr and tables, programs read one JSON object on stdout."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+
+from core.errors import Cancelled, WorkbenchError
+from core.events import Event
+
+
+class TerminalSink:
+    """Progress on stderr, one updating line per stage on a terminal; metrics and figures are kept."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self._is_terminal = sys.stderr.isatty()
+
+    def emit(self, event: Event) -> None:
+        if event.kind == "metric":
+            self.metrics[event.name] = event.value
+        elif event.kind == "stage":
+            self._line(f"{event.stage} …")
+        elif event.kind == "log":
+            self._line(f"{event.level}: {event.message}" if event.level != "info" else event.message)
+        elif event.kind == "progress" and self._is_terminal:
+            end = "\n" if event.done == event.total else ""
+            print(f"\r\033[K  {event.done}/{event.total} {event.message}", end=end, file=sys.stderr, flush=True)
+
+    def _line(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def show(value: Any, as_json: bool, lines: list[str]) -> None:
+    """Print `value` as one JSON object, or `lines` for people."""
+    print(json.dumps(value, indent=2) if as_json else "\n".join(lines))
+
+
+@contextmanager
+def reported(as_json: bool) -> Iterator[None]:
+    """Turn errors a user can act on into a message and exit code 1; Ctrl-C and cancel into 130."""
+    try:
+        yield
+    except WorkbenchError as error:
+        fail(error, as_json)
+    except (Cancelled, KeyboardInterrupt):
+        print("stopped; run the same command again to continue", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def fail(error: WorkbenchError, as_json: bool) -> NoReturn:
+    """Print the error, its hint and its field, and leave with exit code 1."""
+    print(f"error: {error.message}" + (f"\n  fix: {error.hint}" if error.hint else ""), file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": error.message, "hint": error.hint, "field": error.field}))
+    raise typer.Exit(1)
+
+
+def bytes_text(value: float) -> str:
+    """1234567 -> "1.23 MB"."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.2f} {unit}"
+        value /= 1000
+    return f"{value:.2f} TB"

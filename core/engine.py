@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layer loop: read, convert, write, emit. Memory holds one layer; every step can be resumed."""
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from core.calibrate.statistics import collect, load_statistics
+from core.convert import AttentionWeights, LatentLayer, convert_layer
+from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
+from core.export.card import write_card
+from core.export.folder import mla_config, write_small_files
+from core.export.layout import copied_names, layer_unit, units
+from core.export.probe import Probe
+from core.export.record import write_record
+from core.export.verify import verify
+from core.measure import measure
+from core.planning import LayerPlan
+from core.preflight import Prepared, prepare
+from core.settings import Settings
+from core.spec import JobSpec
+from core.weights.manifest import Manifest
+from core.weights.skeleton import Skeleton
+from core.weights.tensors import TORCH_DTYPES, TensorSource
+from core.weights.writer import ShardWriter, Unit
+from core.workspace import Workspace
+
+
+def convert(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, settings: Settings) -> None:
+    """Convert the model of `spec`; the result folder appears when everything is verified and measured.
+
+    Call it again with the same arguments to resume. Raises WorkbenchError, or Cancelled between layers.
+    """
+    started = time.monotonic()
+    sink.emit(StageStarted(stage="preparing"))
+    ready = prepare(spec, workspace, settings)
+    _drop_foreign_work(workspace, ready.fingerprint, sink)
+    Conversion(spec, workspace, ready, sink, cancel).run()
+    sink.emit(Metric(name="seconds", value=time.monotonic() - started, unit="s"))
+    # Linux counts in KiB, macOS in bytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    sink.emit(Metric(name="peak_memory_bytes", value=peak, unit="bytes"))
+
+
+class Conversion:
+    """One run of the stages; holds what they share and nothing that outlives the run."""
+
+    def __init__(
+        self, spec: JobSpec, workspace: Workspace, ready: Prepared, sink: Sink, cancel: Cancel
+    ) -> None:
+        self._spec = spec
+        self._ready = ready
+        self._sink = sink
+        self._cancel = cancel
+        self._workspace = workspace
+        self._export = workspace.work / "export"
+        self._export.mkdir(parents=True, exist_ok=True)
+        folder = Path(ready.facts.folder)
+        self._source = TensorSource(folder)
+        self._skeleton = Skeleton(folder, ready.family, ready.device)
+        self._config = mla_config(ready.facts, ready.plan)
+        self._metrics: dict[str, float] = {}
+
+    def run(self) -> None:
+        """All stages in order."""
+        windows, asked = self._ready.windows, self._spec.calibration
+        if windows.numel() + windows.shape[1] <= asked.tokens:
+            self._log(f"the calibration text has only {windows.numel():,} tokens", "warning")
+        self._calibrate(windows)
+        rows, expected = self._convert(windows[0])
+        self._verify(expected)
+        self._measure()
+        self._publish(rows)
+
+    def _calibrate(self, windows: Tensor) -> None:
+        facts = self._ready.facts
+        self._stage("calibrating", facts.layers)
+        statistics = collect(
+            self._skeleton, facts, self._ready.family, windows, self._workspace.work / "statistics"
+        )
+        for index in statistics:
+            self._step("calibrating", index, f"layer {index}: {windows.numel():,} tokens")
+
+    def _convert(self, probe_tokens: Tensor) -> tuple[list[dict[str, Any]], Path]:
+        """Write every unit that is missing; returns the per-layer rows and the probe's expected logits."""
+        ready, work = self._ready, self._workspace.work
+        self._stage("converting", ready.facts.layers)
+        manifest = Manifest(work / "manifest.json", ready.fingerprint)
+        manifest.save()
+        todo = units(self._source.infos, ready.facts, ready.family, ready.plan, self._spec.dtype)
+        writer = ShardWriter(self._export, todo, self._spec.shard_bytes, manifest)
+        probe = Probe(work / "probe", self._config, self._skeleton, ready.family, ready.plan.dtype)
+        probe.start(probe_tokens)
+        layers = {layer_unit(layer.index): layer for layer in ready.plan.layers}
+        for unit in todo:
+            layer = layers.get(unit.name)
+            if unit.name not in manifest and layer is None:
+                writer.write(unit.name, {info.name: self._source.read(info.name) for info in unit.tensors})
+            elif unit.name not in manifest and layer is not None:
+                self._convert_unit(unit, layer, writer, probe)
+            if layer is not None:
+                self._step("converting", layer.index, _sentence(manifest.note(unit.name)))
+        expected = probe.finish(ready.facts.layers, self._source)
+        writer.finish()
+        write_small_files(self._export, ready.facts, self._config)
+        rows = [dict(manifest.note(name)) for name in layers]
+        self._emit_figures(rows)
+        return rows, expected
+
+    def _convert_unit(self, unit: Unit, layer: LayerPlan, writer: ShardWriter, probe: Probe) -> None:
+        started = time.monotonic()
+        statistics = load_statistics(self._workspace.work / "statistics", layer.index)
+        weights = self._attention(layer.index)
+        latent = convert_layer(weights, statistics, self._skeleton.inv_freq, layer, self._spec.recipe)
+        attention = self._ready.family.attention.format(i=layer.index) + "."
+        tensors = {attention + name: tensor for name, tensor in latent.tensors.items()}
+        for name in copied_names(unit, self._ready.family, layer.index):
+            tensors[name] = self._source.read(name)
+        written = {
+            info.name: tensors[info.name].to(TORCH_DTYPES[info.dtype]).contiguous() for info in unit.tensors
+        }
+        prefix = self._ready.family.layer.format(i=layer.index) + "."
+        probe.advance(layer.index, {name.removeprefix(prefix): value for name, value in written.items()})
+        writer.write(unit.name, written, _row(layer, self._ready, latent, statistics.contribution, started))
+
+    def _attention(self, index: int) -> AttentionWeights:
+        """The original projections of layer `index`, on the device."""
+        family, device = self._ready.family, self._ready.device
+
+        def read(projection: str, kind: str) -> Tensor | None:
+            name = family.tensor(index, projection, kind)
+            return self._source.read(name).to(device) if name in self._source else None
+
+        weights = {
+            field: self._source.read(family.tensor(index, projection)).to(device)
+            for field, projection in (
+                ("q", family.query),
+                ("k", family.key),
+                ("v", family.value),
+                ("o", family.output),
+            )
+        }
+        return AttentionWeights(
+            **weights,
+            q_bias=read(family.query, "bias"),
+            k_bias=read(family.key, "bias"),
+            v_bias=read(family.value, "bias"),
+            o_bias=read(family.output, "bias"),
+        )
+
+    def _verify(self, expected: Path) -> None:
+        plan = self._ready.plan
+        self._stage("verifying", 1)
+        found = verify(self._export, expected, plan.dtype, plan.kv_bytes_per_token_after, self._cancel)
+        self._log(f"reloaded in a fresh process; it continues a text with: {found.generated!r}")
+        self._metric("logits_difference", found.logits_difference)
+        self._metric("kv_bytes_per_token_before", plan.kv_bytes_per_token_before, "bytes/token", "calculated")
+        self._metric("kv_bytes_per_token_formula", plan.kv_bytes_per_token_after, "bytes/token", "calculated")
+        self._metric("kv_bytes_per_token_measured", found.kv_bytes_per_token, "bytes/token")
+        self._metric("parameters_before", plan.parameters_before, "numbers", "calculated")
+        self._metric("parameters_after", plan.parameters_after, "numbers", "calculated")
+        self._step("verifying", 0, "the exported folder gives the same logits")
+
+    def _measure(self) -> None:
+        if self._spec.evaluation is None:
+            return
+        self._stage("measuring", self._spec.evaluation.windows)
+        base = Path(self._ready.facts.folder)
+        for name, value, unit in measure(
+            base, self._export, self._spec.evaluation, self._ready.device, self._sink, self._cancel
+        ):
+            self._metric(name, value, unit)
+
+    def _publish(self, rows: list[dict[str, Any]]) -> None:
+        """Write record and card, then let the result appear by one rename."""
+        ready = self._ready
+        table = [
+            {key: value for key, value in row.items() if key not in ("seconds", "scores")} for row in rows
+        ]
+        write_card(self._export, self._spec, ready.facts, ready.plan, self._metrics)
+        write_record(
+            self._export,
+            self._spec,
+            ready.facts,
+            ready.plan,
+            ready.base_files,
+            table,
+            self._metrics,
+            ready.fingerprint,
+        )
+        self._cancel.check()
+        self._workspace.result.parent.mkdir(parents=True, exist_ok=True)
+        self._export.rename(self._workspace.result)
+        shutil.rmtree(self._workspace.work)
+
+    def _emit_figures(self, rows: list[dict[str, Any]]) -> None:
+        contribution = {
+            "scores": [row["scores"] for row in rows],
+            "kept": [row["kept"] for row in rows],
+            "inv_freq": self._skeleton.inv_freq.tolist(),
+        }
+        self._sink.emit(Figure(name="rope_contribution", data=contribution))
+        table = [{key: value for key, value in row.items() if key not in ("scores", "kept")} for row in rows]
+        self._sink.emit(Figure(name="layers", data={"rows": table}))
+
+    def _stage(self, stage: Any, total: int) -> None:
+        self._cancel.check()
+        self._sink.emit(StageStarted(stage=stage, total=total))
+
+    def _step(self, stage: Any, index: int, message: str) -> None:
+        total = 1 if stage == "verifying" else self._ready.facts.layers
+        self._sink.emit(Progress(stage=stage, done=index + 1, total=total, message=message))
+        self._cancel.check()
+
+    def _metric(self, name: str, value: float, unit: str = "", source: Any = "measured") -> None:
+        self._metrics[name] = float(value)
+        self._sink.emit(Metric(name=name, value=float(value), unit=unit, source=source))
+
+    def _log(self, message: str, level: Any = "info") -> None:
+        self._sink.emit(Log(message=message, level=level))
+
+
+def _row(
+    layer: LayerPlan, ready: Prepared, latent: LatentLayer, contribution: Tensor, started: float
+) -> dict[str, object]:
+    """What the reports say of one layer."""
+    return {
+        "index": layer.index,
+        "kv_lora_rank": layer.kv_lora_rank,
+        "qk_rope_head_dim": layer.qk_rope_head_dim,
+        "cached_numbers": layer.cached_numbers,
+        "base_numbers": ready.facts.kv_numbers_per_layer,
+        "key_error": latent.key_error,
+        "value_error": latent.value_error,
+        "kept": latent.kept.tolist(),
+        "scores": contribution.tolist(),
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    return (
+        f"layer {row['index']}: latent {row['kv_lora_rank']}, rotary dims {row['qk_rope_head_dim']} per head, "
+        f"values off by {100 * row['value_error']:.1f} %"
+    )
+
+
+def _drop_foreign_work(workspace: Workspace, fingerprint: str, sink: Sink) -> None:
+    """Partial work of another model, text or recipe is of no use: start over and say so."""
+    manifest = workspace.work / "manifest.json"
+    mark = workspace.work / "fingerprint"
+    if any(workspace.work.iterdir()) and (not mark.is_file() or mark.read_text() != fingerprint):
+        sink.emit(
+            Log(level="warning", message="partial work of a different conversion was found: starting over")
+        )
+        shutil.rmtree(workspace.work)
+        workspace.work.mkdir()
+    elif manifest.is_file():
+        sink.emit(Log(message="continuing with what an earlier run finished"))
+    mark.write_text(fingerprint)

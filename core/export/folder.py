@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything of the output folder but the weights: config, model code, tokenizer, generation settings."""
+
+import shutil
+from pathlib import Path
+
+from core.facts import ModelFacts, read_config
+from core.modeling import MLAConfig, export_source
+from core.planning import Plan
+
+# copied byte for byte when the original has them
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+# what config.json says of the original's files rather than of the model
+_NOT_MODEL = ("_name_or_path", "_model_name_or_path", "architectures", "auto_map", "transformers_version")
+
+
+def mla_config(facts: ModelFacts, plan: Plan) -> MLAConfig:
+    """The config of the converted model."""
+    base = {key: value for key, value in read_config(Path(facts.folder)).items() if key not in _NOT_MODEL}
+    layers = [
+        {
+            "kv_lora_rank": layer.kv_lora_rank,
+            "k_rank": layer.k_rank,
+            "v_rank": layer.v_rank,
+            "groups": layer.groups,
+            "qk_rope_head_dim": layer.qk_rope_head_dim,
+            "qk_nope_head_dim": layer.qk_nope_head_dim,
+            "v_head_dim": facts.head_dim,
+            "q_bias": facts.has_attention_bias,
+            "kv_a_bias": facts.has_attention_bias,
+            "o_bias": facts.has_attention_bias,
+        }
+        for layer in plan.layers
+    ]
+    config = MLAConfig(base_config=base, mla_layers=layers)
+    config.architectures = ["MLAForCausalLM"]
+    config.auto_map = {
+        "AutoConfig": "modeling_mla.MLAConfig",
+        "AutoModelForCausalLM": "modeling_mla.MLAForCausalLM",
+    }
+    config.dtype = plan.dtype
+    return config
+
+
+def write_small_files(folder: Path, facts: ModelFacts, config: MLAConfig) -> None:
+    """Write config.json and the model code into `folder`, and copy the tokenizer from the original."""
+    (folder / "config.json").write_text(config.to_json_string(use_diff=True), encoding="utf-8")
+    source = export_source()
+    shutil.copyfile(source, folder / source.name)
+    original = Path(facts.folder)
+    for name in _COPIED:
+        if (original / name).is_file():
+            shutil.copyfile(original / name, folder / name)
+    for licence in original.glob("LICENSE*"):
+        shutil.copyfile(licence, folder / licence.name)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a few tokens through the converted layers while they are still in memory.
+
+The logits are what the exported folder must give back in a fresh process. Only one layer is ever held: the
+hidden states of the probe are kept in a small file per layer, so that a resumed conversion goes on with them.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from core.arch import Architecture
+from core.modeling import MLAConfig, MLAForCausalLM
+from core.weights.skeleton import Skeleton, fill
+from core.weights.tensors import TORCH_DTYPES, TensorSource
+
+PROBE_TOKENS = 48
+
+
+class Probe:
+    """Hidden states (1, tokens, d) of the converted model, advanced layer by layer in the export's dtype."""
+
+    def __init__(
+        self, folder: Path, config: MLAConfig, skeleton: Skeleton, family: Architecture, dtype: str
+    ) -> None:
+        with torch.device("meta"):
+            model: Any = MLAForCausalLM(config)
+        self._model = model.to(TORCH_DTYPES[dtype])
+        self._folder = folder
+        self._skeleton = skeleton
+        self._family = family
+        self._dtype = TORCH_DTYPES[dtype]
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self, tokens: Tensor) -> None:
+        """Embed `tokens` (n,) unless an earlier run did."""
+        if not self._file(0).is_file():
+            hidden = self._skeleton.embed(tokens[None, :PROBE_TOKENS]).to(self._dtype)
+            self._save(0, {"hidden": hidden, "tokens": tokens[None, :PROBE_TOKENS]})
+
+    @torch.no_grad()
+    def advance(self, index: int, tensors: Mapping[str, Tensor]) -> None:
+        """Run converted layer `index`; `tensors` are its weights, names relative to the layer."""
+        state = load_file(self._file(index))
+        module = self._model.get_submodule(self._family.layer.format(i=index))
+        layer = fill(module, tensors, self._skeleton.device)
+        hidden = self._skeleton.run(layer, state["hidden"].to(self._skeleton.device)).cpu()
+        module.to("meta")
+        self._save(index + 1, {"hidden": hidden, "tokens": state["tokens"]})
+
+    @torch.no_grad()
+    def finish(self, layers: int, source: TensorSource) -> Path:
+        """Apply the final norm and head; returns the file with `tokens` and `logits` (float32)."""
+        state = load_file(self._file(layers))
+        prefix = self._family.final_norm
+        weights = {n: t.to(self._dtype) for n, t in source.read_prefix(prefix + ".").items()}
+        norm = fill(self._model.get_submodule(prefix), weights, torch.device("cpu"))
+        head = "lm_head.weight" if "lm_head.weight" in source else f"{self._family.embedding}.weight"
+        weight = source.read(head).to(self._dtype)
+        logits = torch.nn.functional.linear(norm(state["hidden"]), weight).float()
+        path = self._folder / "expected.safetensors"
+        save_file({"tokens": state["tokens"], "logits": logits}, path)
+        return path
+
+    def _save(self, index: int, tensors: dict[str, Tensor]) -> None:
+        partial = self._file(index).with_suffix(".partial")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        partial.rename(self._file(index))
+
+    def _file(self, index: int) -> Path:
+        return self._folder / f"probe-{index:05d}.safetensors"

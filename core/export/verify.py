@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the exported folder load and give the same logits? Asked in a fresh, offline process.
+
+Run as `python -m core.export.verify FOLDER EXPECTED`: prints one JSON object. The model class is taken from
+the exported folder's own modeling_mla.py, so the file that users get is the file that is tested.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from core.errors import VerificationError
+from core.events import Cancel
+from core.spec import Frozen
+
+# largest logit difference that reordering the same sums can cause; half-precision weights are run in half
+# precision, where one rounding of a logit of size 20 is already 0.06
+TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
+_NEW_TOKENS = 8
+
+
+class Verified(Frozen):
+    """What the fresh process found."""
+
+    logits_difference: float
+    kv_bytes_per_token: int
+    generated: str
+
+
+def verify(folder: Path, expected: Path, dtype: str, kv_bytes: int, cancel: Cancel) -> Verified:
+    """Check `folder` against in-memory logits and formula; raises VerificationError if they differ."""
+    found = _ask(folder, expected, cancel)
+    if not found.logits_difference <= TOLERANCE[dtype]:
+        raise VerificationError(
+            f"reloaded logits differ by {found.logits_difference:.3g}, allowed is {TOLERANCE[dtype]:g}",
+            hint="the written files do not hold the converted model; resume to write them again",
+        )
+    if found.kv_bytes_per_token != kv_bytes:
+        raise VerificationError(
+            f"the cache takes {found.kv_bytes_per_token} bytes per token, the formula says {kv_bytes}",
+            hint="please report this with the job's specification",
+        )
+    return found
+
+
+def _ask(folder: Path, expected: Path, cancel: Cancel) -> Verified:
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    answer, errors = expected.with_name("verify.json"), expected.with_name("verify.log")
+    with answer.open("wb") as stdout, errors.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "core.export.verify", str(folder), str(expected)],
+            stdout=stdout,
+            stderr=stderr,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **offline, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        try:
+            while True:
+                try:
+                    code = process.wait(timeout=0.2)
+                    break
+                except subprocess.TimeoutExpired:
+                    cancel.check()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if code != 0:
+        last = errors.read_text(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        raise VerificationError(
+            f"the exported model does not load (exit code {code}): {last[0]}",
+            hint="killed means out of memory: the whole model must fit for this check" if code < 0 else "",
+        )
+    return Verified.model_validate(json.loads(answer.read_text()))
+
+
+def _load(folder: Path) -> Any:
+    """The exported model by the exported code, in its stored dtype."""
+    spec = importlib.util.spec_from_file_location("modeling_mla", folder / "modeling_mla.py")
+    if spec is None or spec.loader is None:
+        raise ImportError("modeling_mla.py is missing")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["modeling_mla"] = module
+    spec.loader.exec_module(module)
+    config = module.MLAConfig.from_pretrained(folder, local_files_only=True)
+    return module.MLAForCausalLM.from_pretrained(folder, config=config, dtype="auto", local_files_only=True)
+
+
+def main(folder: Path, expected: Path) -> int:
+    """The fresh process."""
+    import torch
+    from safetensors.torch import load_file
+
+    from core.evaluate.kv_memory import measure_kv_bytes
+    from core.weights.tokenizer import load_tokenizer
+
+    wanted = load_file(expected)
+    model = _load(folder).eval()
+    with torch.no_grad():
+        logits = model(wanted["tokens"]).logits.float()
+        output = model.generate(
+            wanted["tokens"][:, :8],
+            attention_mask=torch.ones_like(wanted["tokens"][:, :8]),
+            max_new_tokens=_NEW_TOKENS,
+            do_sample=False,
+        )
+    answer = Verified(
+        logits_difference=float((logits - wanted["logits"]).abs().max()),
+        kv_bytes_per_token=measure_kv_bytes(model),
+        generated=load_tokenizer(folder).decode(output[0, 8:]),
+    )
+    print(answer.model_dump_json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The measuring stage of a conversion: original and converted model on held-out text."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import torch
+
+from core.calibrate.text import read_text
+from core.calibrate.tokens import tokenize
+from core.evaluate import compare, load_model
+from core.events import Cancel, Log, Progress, Sink
+from core.spec import Evaluation
+from core.weights.index import read_index
+
+_FLOAT32 = 4
+
+
+def measure(
+    base: Path, converted: Path, evaluation: Evaluation, device: torch.device, sink: Sink, cancel: Cancel
+) -> Iterator[tuple[str, float, str]]:
+    """Yield (name, value, unit) of every quality figure.
+
+    Both models are held in float32 at once; when they do not fit, nothing is measured and the log says so.
+    """
+    needed = 2 * _FLOAT32 * sum(info.numbers for info in read_index(base).values())
+    free = psutil.virtual_memory().available
+    if device.type == "cpu" and needed > 0.9 * free:
+        memory = f"it needs {needed / 1e9:.0f} GB of memory, {free / 1e9:.0f} GB are free"
+        sink.emit(Log(level="warning", message=f"quality was not measured: {memory}"))
+        return
+
+    def on_window(done: int, total: int) -> None:
+        sink.emit(Progress(stage="measuring", done=done, total=total, message=f"window {done} of {total}"))
+        cancel.check()
+
+    found = compare(
+        load_model(base, dtype=torch.float32, device=device),
+        load_model(converted, dtype=torch.float32, device=device),
+        tokenize(base, read_text(evaluation.text)),
+        context=evaluation.context,
+        windows=evaluation.windows,
+        on_window=on_window,
+    )
+    yield "perplexity_base", found.perplexity_base, ""
+    yield "perplexity", found.perplexity, ""
+    yield "perplexity_ratio", found.perplexity / found.perplexity_base, "ratio"
+    yield "kl_to_base", found.kl_to_base, "nats"
+    yield "top1_agreement", found.top1_agreement, "fraction"
+    yield "evaluation_tokens", float(found.tokens), "tokens"

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that can be refused before anything heavy starts."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core.arch import Architecture, find_architecture
+from core.calibrate.text import check_text, read_text
+from core.calibrate.tokens import calibration_windows, tokenize
+from core.errors import ModelError, OutputError, SpecError
+from core.evaluate import cut_windows
+from core.export.record import sha256_of
+from core.facts import ModelFacts, facts_of
+from core.planning import Plan, make_plan
+from core.settings import Settings
+from core.spec import JobSpec
+from core.weights.index import weight_files
+from core.weights.locate import locate
+from core.workspace import Workspace
+
+# raised whenever the bytes written for the same spec change, so that old partial work is not continued
+ENGINE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A conversion that may start.
+
+    windows: calibration token ids (n, context). base_files maps weight file names to their sha256.
+    """
+
+    facts: ModelFacts
+    family: Architecture
+    plan: Plan
+    device: torch.device
+    windows: Tensor
+    base_files: dict[str, str]
+    fingerprint: str
+
+
+def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared:
+    """Check model, plan, texts, device and disk; raises the WorkbenchError that names the fix."""
+    if workspace.result.exists():
+        raise OutputError(
+            f"'{workspace.result}' exists already",
+            hint="choose another output folder or remove it",
+            field="out",
+        )
+    device = _device(spec)
+    check_text(spec.calibration.text)
+    if spec.evaluation is not None:
+        check_text(spec.evaluation.text)
+    facts = facts_of(locate(spec.model, revision=spec.revision, settings=settings))
+    facts.raise_if_unsupported()
+    plan = make_plan(spec, facts)
+    plan.raise_if_blocked()
+    folder = Path(facts.folder)
+    windows = calibration_windows(
+        folder, spec.calibration.text, spec.calibration.tokens, spec.calibration.context
+    )
+    _check_evaluation(spec, folder)
+    check_output(workspace, _needed_bytes(spec, facts, plan))
+    family = find_architecture(facts.model_type)
+    if family is None:
+        raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
+    files = {file.name: sha256_of(file) for file in weight_files(folder)}
+    return Prepared(facts, family, plan, device, windows, files, _fingerprint(spec, files))
+
+
+def _check_evaluation(spec: JobSpec, folder: Path) -> None:
+    """Raise TextError when the evaluation text is too short for its windows."""
+    if spec.evaluation is not None:
+        tokens = tokenize(folder, read_text(spec.evaluation.text))
+        cut_windows(tokens, spec.evaluation.context, spec.evaluation.windows)
+
+
+def check_output(workspace: Workspace, needed: int) -> None:
+    """Raise OutputError unless the work folder can be written and its disk has `needed` bytes free."""
+    created = next(
+        folder
+        for folder in (workspace.work, *workspace.work.parents)
+        if folder.is_dir() or folder.parent == folder
+    )
+    try:
+        workspace.work.mkdir(parents=True, exist_ok=True)
+        probe = workspace.work / ".writable"
+        probe.write_bytes(b"x")
+        probe.unlink()
+        free = shutil.disk_usage(workspace.work).free + _used(workspace.work)
+    except OSError as error:
+        remove_empty(workspace.work, created)
+        raise OutputError(
+            f"'{workspace.work.parent}' cannot be written: {error.strerror}",
+            hint="choose another output folder",
+            field="out",
+        ) from error
+    if free < needed:
+        remove_empty(workspace.work, created)
+        raise OutputError(
+            f"the disk has {free / 1e6:,.0f} MB free, the conversion needs {needed / 1e6:,.0f} MB",
+            hint="free some space or choose another output folder",
+            field="out",
+        )
+
+
+def remove_empty(folder: Path, stop: Path) -> None:
+    """Remove `folder` and its parents below `stop` as long as they are empty."""
+    while folder != stop and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def _used(folder: Path) -> int:
+    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
+
+
+def _needed_bytes(spec: JobSpec, facts: ModelFacts, plan: Plan) -> int:
+    """Weights, two hidden-state files and one covariance per layer."""
+    width = 4 if plan.dtype == "float32" else 2
+    weights = max(facts.weight_bytes, plan.parameters_after * width)
+    hidden = 2 * spec.calibration.tokens * facts.hidden_size * 4
+    return weights + hidden + facts.layers * facts.hidden_size**2 * 8 + 20_000_000
+
+
+def _device(spec: JobSpec) -> torch.device:
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise SpecError("this machine has no CUDA device", hint="choose cpu or auto", field="device")
+    if spec.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(spec.device)
+
+
+def _fingerprint(spec: JobSpec, files: dict[str, str]) -> str:
+    """Everything the written bytes depend on."""
+    text = hashlib.sha256(read_text(spec.calibration.text).encode()).hexdigest()
+    relevant = spec.model_dump(mode="json", exclude={"model", "revision", "preset", "evaluation", "device"})
+    parts = [ENGINE_VERSION, torch.__version__, os.name, relevant, text, sorted(files.items())]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
