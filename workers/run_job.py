@@ -20,7 +20,6 @@ from core import kinds
 from core.errors import Cancelled, WorkbenchError
 from core.events import Log
 from core.settings import Settings
-from core.spec import JobSpec
 from core.store import Store, artefacts, open_store
 from workers.folder import JobFolder, Outcome
 from workers.sinks import DbSink
@@ -79,8 +78,9 @@ def _attempt(
 ) -> Outcome:
     """Run the job once and put into words how it went."""
     try:
-        kinds.run(_spec(store, job_id), folder.workspace, sink, cancel, settings)
-        # `run` returns only after verification; an attempt that found all done may not have said so
+        # the folder appears when everything is verified: an attempt that died right after left nothing to do
+        if not folder.workspace.result.exists():
+            kinds.run(store.get(job_id).spec, folder.workspace, sink, cancel, settings)
         store.enter_verifying(job_id, owner)
         files = tuple(artefacts.describe(folder.workspace.result))
     except WorkbenchError as error:
@@ -101,10 +101,6 @@ def _attempt(
         reason = f"{type(error).__name__}: {error}"
         return Outcome(owner=owner, end="failed", reason=reason, hint="the log below shows where it happened")
     return Outcome(owner=owner, end="done", files=files)
-
-
-def _spec(store: Store, job_id: str) -> JobSpec:
-    return store.get(job_id).spec
 
 
 @contextmanager

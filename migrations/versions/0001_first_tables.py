@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("stage", sa.String(length=32), nullable=False),
         sa.Column("stage_started_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("stage_base", sa.Integer(), nullable=True),
+        sa.Column("timed_steps", sa.Integer(), nullable=False),
         sa.Column("progress_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("done", sa.Integer(), nullable=False),
         sa.Column("total", sa.Integer(), nullable=False),
