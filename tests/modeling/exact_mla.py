@@ -4,6 +4,7 @@
 The latent is [non-rotary key rows; value rows] and the up-projections pick from it, so nothing is lost.
 """
 
+import json
 from typing import Any
 
 import torch
@@ -68,7 +69,7 @@ def convert_exactly(base: Any, kept: Tensor, *, form: str = "joint", groups: int
     }
     model = MLAForCausalLM(
         MLAConfig(
-            base_config=config.to_dict(),
+            base_config=json.loads(config.to_json_string()),
             mla_layers=[layer] * config.num_hidden_layers,
             architectures=["MLAForCausalLM"],
         )

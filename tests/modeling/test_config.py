@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The config refuses what the model file cannot compute, by name."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from exact_mla import convert_exactly
+
+from core.modeling import MLAConfig, MLAForCausalLM
+
+KEPT = torch.tensor([[0, 3], [1, 6]])
+
+
+@pytest.fixture
+def config(gqa: Any) -> MLAConfig:
+    return convert_exactly(gqa, KEPT).config
+
+
+def test_config_survives_the_disk(config: MLAConfig, tmp_path: Path) -> None:
+    config.save_pretrained(tmp_path)
+    loaded = MLAConfig.from_pretrained(tmp_path)
+    assert loaded.shapes() == config.shapes()
+    assert loaded.base_config == config.base_config
+    assert loaded.base().to_dict() == config.base().to_dict()
+    assert loaded.layout == "latent+rope"
+
+
+def test_original_attributes_can_be_overridden(config: MLAConfig) -> None:
+    """What the exporter sets itself wins over the original, e.g. another end of text."""
+    settings = {"base_config": config.base_config, "mla_layers": config.mla_layers}
+    assert MLAConfig(**settings).eos_token_id == 96
+    assert MLAConfig(**settings, eos_token_id=[5, 96]).eos_token_id == [5, 96]
+
+
+def test_an_unknown_layout_is_refused_by_name(config: MLAConfig) -> None:
+    with pytest.raises(ValueError, match="pre-rope"):
+        MLAConfig(base_config=config.base_config, mla_layers=config.mla_layers, layout="pre-rope")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"groups": 3}, "groups is 3"),
+        ({"qk_rope_head_dim": 3}, "even"),
+        ({"kv_lora_rank": 0}, "latent of 0"),
+        ({"k_rank": 1000}, "k_rank 1000"),
+        ({"v_rank": 0}, "v_rank 0"),
+        ({"qk_rope_head_dim": 0, "qk_nope_head_dim": 0}, "neither"),
+    ],
+)
+def test_impossible_widths_are_refused(config: MLAConfig, wrong: dict[str, int], says: str) -> None:
+    layers = [asdict(shape) | wrong for shape in config.shapes()]
+    with pytest.raises(ValueError, match=says):
+        MLAForCausalLM(MLAConfig(base_config=config.base_config, mla_layers=layers))
+
+
+def test_every_layer_needs_its_widths(config: MLAConfig) -> None:
+    with pytest.raises(ValueError, match="1 entries for 2 layers"):
+        MLAForCausalLM(MLAConfig(base_config=config.base_config, mla_layers=config.mla_layers[:1]))
+
+
+def test_layers_may_differ_in_width(config: MLAConfig) -> None:
+    """A budget need not be spread evenly: each layer caches what its own widths say."""
+    layers = [asdict(shape) for shape in config.shapes()]
+    layers[1] |= {"kv_lora_rank": 9, "k_rank": 9, "v_rank": 9}
+    model = MLAForCausalLM(MLAConfig(base_config=config.base_config, mla_layers=layers)).eval()
+    cache = model(torch.arange(5)[None], use_cache=True).past_key_values
+    assert [layer.keys.shape[-1] for layer in cache.layers] == [56, 9]
+
+
+def test_flash_attention_is_refused_by_transformers(config: MLAConfig) -> None:
+    """Only SDPA and eager masks are understood; asking for more must not be ignored."""
+    config._attn_implementation = "flash_attention_2"
+    with pytest.raises((ValueError, ImportError), match=r"[Ff]lash"):
+        MLAForCausalLM(config)
