@@ -3,7 +3,7 @@
 
 from core.evaluate.divergence import Comparison, compare
 from core.evaluate.kv_memory import formula_kv_bytes, measure_kv_bytes
-from core.evaluate.load import is_converted, load_model, load_tokenizer
+from core.evaluate.load import is_converted, load_model
 from core.evaluate.perplexity import cut_windows, perplexity
 from core.evaluate.report import evaluate
 
@@ -15,7 +15,6 @@ __all__ = [
     "formula_kv_bytes",
     "is_converted",
     "load_model",
-    "load_tokenizer",
     "measure_kv_bytes",
     "perplexity",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from core.errors import ModelError
 from core.facts import read_config
@@ -38,14 +38,3 @@ def load_model(folder: Path, *, dtype: torch.dtype | None, device: str | torch.d
             hint="convert or fetch it again",
         )
     return model.to(device).eval()
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in `folder`; raises ModelError when there is none."""
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"'{folder}' has no tokenizer that loads: {error}",
-            hint="copy the tokenizer files beside the model",
-        ) from error

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from core.errors import ModelError, TextError
 from core.evaluate import compare, evaluate, load_model, perplexity
+from core.weights.tokenizer import load_tokenizer
 
 ARGUMENTS = {"context": 32, "windows": 3}
 
@@ -85,18 +86,25 @@ def test_a_truncated_weight_file_is_refused(converted: Callable[[str], Path]) ->
         load_model(file.parent, dtype=None, device="cpu")
 
 
-def test_a_folder_without_a_tokenizer_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_tokenizer_is_refused(tiny_checkpoint: Path, tmp_path: Path, text: str) -> None:
     shutil.copy(tiny_checkpoint / "config.json", tmp_path)
     with pytest.raises(ModelError, match="tokenizer"):
-        load_tokenizer(tmp_path)
+        evaluate(tmp_path, text, base_folder=None, **ARGUMENTS)
 
 
-def test_a_converted_model_loads_without_running_its_own_code(converted: Callable[[str], Path]) -> None:
-    """The code in an export is for others; here a folder must not be able to bring its own."""
+def test_an_export_is_measured_without_running_the_code_in_it(
+    converted: Callable[[str], Path], tiny_checkpoint: Path, text: str
+) -> None:
+    """That code is for others; here it is neither run nor asked about, for the model or the tokenizer."""
     folder = converted("float32")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["auto_map"] = {"AutoModelForCausalLM": "modeling_mla.MLAForCausalLM"}
+    config["auto_map"] = {
+        "AutoConfig": "modeling_mla.MLAConfig",
+        "AutoModelForCausalLM": "modeling_mla.MLAForCausalLM",
+    }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "modeling_mla.py").write_text("raise SystemExit('foreign code ran')", encoding="utf-8")
+    found = evaluate(folder, text, base_folder=tiny_checkpoint, **ARGUMENTS)
+    assert found["kv_bytes_per_token"]["measured"] == 232
     model = load_model(folder, dtype=None, device="cpu")
     assert type(model).__module__ == "core.modeling.modeling_mla"
