@@ -246,7 +246,7 @@ def _row(
 
 def _sentence(row: Mapping[str, Any]) -> str:
     return (
-        f"layer {row['index']}: latent {row['kv_lora_rank']}, rotary dims {row['qk_rope_head_dim']} per head, "
+        f"layer {row['index']}: latent {row['kv_lora_rank']}, {row['qk_rope_head_dim']} rotary dims, "
         f"values off by {100 * row['value_error']:.1f} %"
     )
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from core.arch import Architecture, find_architecture
 from core.calibrate.text import check_text, read_text
 from core.calibrate.tokens import calibration_windows, tokenize
-from core.errors import ModelError, OutputError, SpecError
+from core.devices import choose_device
+from core.errors import ModelError, OutputError
 from core.evaluate import cut_windows
 from core.export.record import sha256_of
 from core.facts import ModelFacts, facts_of
@@ -53,7 +54,7 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
             hint="choose another output folder or remove it",
             field="out",
         )
-    device = _device(spec)
+    device = choose_device(spec.device)
     check_text(spec.calibration.text)
     if spec.evaluation is not None:
         check_text(spec.evaluation.text)
@@ -127,14 +128,6 @@ def _needed_bytes(spec: JobSpec, facts: ModelFacts, plan: Plan) -> int:
     weights = max(facts.weight_bytes, plan.parameters_after * width)
     hidden = 2 * spec.calibration.tokens * facts.hidden_size * 4
     return weights + hidden + facts.layers * facts.hidden_size**2 * 8 + 20_000_000
-
-
-def _device(spec: JobSpec) -> torch.device:
-    if spec.device == "cuda" and not torch.cuda.is_available():
-        raise SpecError("this machine has no CUDA device", hint="choose cpu or auto", field="device")
-    if spec.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(spec.device)
 
 
 def _fingerprint(spec: JobSpec, files: dict[str, str]) -> str:

@@ -65,6 +65,7 @@ def make_tiny_llama(folder: Path, *, seed: int = 0, **overrides: Any) -> Path:
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.2)
+    model.to(model.config.dtype)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -23,7 +23,9 @@ cli.add_typer(jobs.cli, name="jobs")
 Model = Annotated[str, typer.Argument(help="a local folder, a Hub id, or demo")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
 PresetName = Annotated[str, typer.Option(help=f"one of: {', '.join(PRESETS)}")]
-Keep = Annotated[float | None, typer.Option(help="fraction of KV-cache bytes that stays; default: the preset's")]
+Keep = Annotated[
+    float | None, typer.Option(help="fraction of KV-cache bytes that stays; default: the preset's")
+]
 RopeDim = Annotated[int | None, typer.Option(help="rotary dims kept per head; wins over --keep")]
 KvRank = Annotated[int | None, typer.Option(help="latent numbers per KV head; wins over --keep")]
 Revision = Annotated[str | None, typer.Option(help="branch, tag or commit of a Hub model")]
@@ -42,7 +44,7 @@ def serve(
 
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     with reported(False):
-        raise typer.Exit(run(Settings(**given)))
+        raise typer.Exit(run(Settings.model_validate(Settings().model_dump() | given)))
 
 
 @cli.command()
@@ -224,7 +226,8 @@ def _run(spec: JobSpec, out: Path) -> dict[str, float]:
 def _summary(out: Path, metrics: dict[str, float]) -> list[str]:
     before, after = metrics["kv_bytes_per_token_before"], metrics["kv_bytes_per_token_measured"]
     lines = [
-        f"{out}: {before / after:.2f}x smaller KV cache, {before:,.0f} -> {after:,.0f} bytes per token (measured)"
+        f"{out}: {before / after:.2f}x smaller KV cache, "
+        f"{before:,.0f} -> {after:,.0f} bytes per token (measured)"
     ]
     if "perplexity_ratio" in metrics:
         lines.append(

@@ -29,7 +29,9 @@ class TerminalSink:
             self._line(f"{event.level}: {event.message}" if event.level != "info" else event.message)
         elif event.kind == "progress" and self._is_terminal:
             end = "\n" if event.done == event.total else ""
-            print(f"\r\033[K  {event.done}/{event.total} {event.message}", end=end, file=sys.stderr, flush=True)
+            print(
+                f"\r\033[K  {event.done}/{event.total} {event.message}", end=end, file=sys.stderr, flush=True
+            )
 
     def _line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mla-workbench evaluate`: find the models a user named and measure them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from core.calibrate.text import read_text
+from core.errors import ModelError
+from core.weights.locate import locate
+
+
+def evaluate_model(model: str, base: str | None, text: str, context: int, windows: int) -> dict[str, Any]:
+    """The JSON object of the command; the original of a converted model is found in its conversion.json.
+
+    Raises ModelError when a model is missing, TextError when the text is unusable or too short.
+    """
+    content = read_text(text)
+    folder = locate(model).folder
+    from core.evaluate import evaluate, is_converted
+
+    original = None
+    if is_converted(folder):
+        name, revision = _recorded(folder) if base is None else (base, None)
+        original = locate(name, revision=revision).folder
+
+    def on_window(done: int, total: int) -> None:
+        print(f"window {done} of {total}", file=sys.stderr)
+
+    return evaluate(
+        folder, content, base_folder=original, context=context, windows=windows, on_window=on_window
+    )
+
+
+def _recorded(folder: Path) -> tuple[str, str | None]:
+    """(name, revision) of the original, as recorded when it was converted."""
+    record = folder / "conversion.json"
+    if not record.is_file():
+        raise ModelError(
+            f"'{folder.name}' does not say what it was converted from",
+            hint="name the original model with --base",
+            field="model",
+        )
+    found = json.loads(record.read_text(encoding="utf-8"))["base"]
+    return str(found["name"]), found["revision"]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run conversions of tiny checkpoints in this process and look at the folder."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.engine import convert
+from core.events import Cancel, Event, NeverCancel
+from core.presets import spec_from_preset
+from core.settings import Settings
+from core.spec import JobSpec
+from core.workspace import Workspace
+
+
+class ListSink:
+    """Keeps every event."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: str) -> list[Any]:
+        return [event for event in self.events if event.kind == kind]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {event.name: event.value for event in self.of("metric")}
+
+
+Run = Callable[..., tuple[Path, ListSink]]
+
+
+@pytest.fixture
+def tiny_spec(sample_text: Path) -> Callable[..., JobSpec]:
+    """A spec of a tiny model with small texts; evaluation is off unless asked for."""
+
+    def make(model: Path, **fields: Any) -> JobSpec:
+        calibration = {"text": str(sample_text), "tokens": 256, "context": 64}
+        defaults = {"model": str(model), "calibration": calibration}
+        spec = spec_from_preset("mha2mla", **(defaults | fields))
+        return spec if "evaluation" in fields else spec.model_copy(update={"evaluation": None})
+
+    return make
+
+
+@pytest.fixture
+def convert_to(tmp_path: Path) -> Run:
+    """convert_to(spec) -> (result folder, sink)."""
+
+    def run(spec: JobSpec, name: str = "out", cancel: Cancel | None = None) -> tuple[Path, ListSink]:
+        sink = ListSink()
+        workspace = Workspace(work=tmp_path / f"{name}.partial", result=tmp_path / name)
+        convert(spec, workspace, sink, cancel or NeverCancel(), Settings(data_dir=tmp_path / "home"))
+        return workspace.result, sink
+
+    return run
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """sha256 of every file."""
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.iterdir())
+        if file.is_file()
+    }

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An interrupted conversion, continued, gives the bytes of one that was never disturbed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import Cancelled
+from core.spec import JobSpec
+from tests.engine.conftest import digest
+
+
+class CancelAfter:
+    """Raises at the n-th check."""
+
+    def __init__(self, checks: int) -> None:
+        self.left = checks
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise Cancelled
+
+
+def test_stopping_at_every_layer_changes_no_byte(
+    tiny_checkpoint: Path, tiny_spec: Callable[..., JobSpec], convert_to: Callable[..., Any]
+) -> None:
+    """Stop at every point where a job can be stopped, one after the other, until it is through."""
+    spec = tiny_spec(tiny_checkpoint, shard_bytes=1_000_000)
+    undisturbed, _ = convert_to(spec, "undisturbed")
+    stops = 0
+    while True:
+        try:
+            # one step more each time: the calibrated and converted layers are passed over
+            result, _ = convert_to(spec, "stopped", CancelAfter(stops + 1))
+            break
+        except Cancelled:
+            stops += 1
+    assert stops >= 2 * 4  # at least once in each layer of both loops
+    assert digest(result) == digest(undisturbed)
+    assert not result.with_name("stopped.partial").exists()
+
+
+def test_a_resumed_run_does_not_repeat_finished_layers(
+    tiny_checkpoint: Path, tiny_spec: Callable[..., JobSpec], convert_to: Callable[..., Any], tmp_path: Path
+) -> None:
+    spec = tiny_spec(tiny_checkpoint)
+    with pytest.raises(Cancelled):
+        convert_to(spec, "out", CancelAfter(8))
+    statistics = tmp_path / "out.partial" / "statistics"
+    written = {file: file.stat().st_mtime_ns for file in statistics.glob("layer-*")}
+    assert written
+    with pytest.raises(Cancelled):
+        convert_to(spec, "out", CancelAfter(9))
+    assert {file: file.stat().st_mtime_ns for file in written} == written
+
+
+def test_work_of_another_recipe_is_not_continued(
+    tiny_checkpoint: Path, tiny_spec: Callable[..., JobSpec], convert_to: Callable[..., Any]
+) -> None:
+    with pytest.raises(Cancelled):
+        convert_to(tiny_spec(tiny_checkpoint, keep=0.5), "out", CancelAfter(8))
+    other = tiny_spec(tiny_checkpoint, keep=0.25)
+    mixed, sink = convert_to(other, "out")
+    clean, _ = convert_to(other, "clean")
+    assert digest(mixed) == digest(clean)
+    assert any("starting over" in event.message for event in sink.of("log"))
+
+
+def test_sharding_changes_only_the_files(
+    tiny_llama: Callable[..., Path], tiny_spec: Callable[..., JobSpec], convert_to: Callable[..., Any]
+) -> None:
+    """Many small shards hold the same tensors as one file."""
+    from core.weights.tensors import TensorSource
+
+    base = tiny_llama(vocab_size=4096)
+    one, _ = convert_to(tiny_spec(base), "one")
+    many, _ = convert_to(tiny_spec(base, shard_bytes=1_000_000), "many")
+    assert len(list(many.glob("*.safetensors"))) > 1
+    first, second = TensorSource(one), TensorSource(many)
+    assert first.infos.keys() == second.infos.keys()
+    assert all(first.read(name).equal(second.read(name)) for name in first.infos)
