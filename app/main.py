@@ -21,9 +21,16 @@ from core.store import Bell, open_store
 
 def create_app(settings: Settings | None = None, bell: Bell | None = None) -> FastAPI:
     """The whole web application. `bell` is for those who bring their own way to wake a worker."""
+    app = create_api(settings, bell)
+    return mount_page(app, app.state.workbench)
+
+
+def create_api(settings: Settings | None = None, bell: Bell | None = None) -> FastAPI:
+    """REST without the page."""
     settings = settings or Settings()
     store = open_store(settings, migrate=True)
-    workbench = Workbench(settings, store, bell or CeleryBell(settings))
+    own_bell = CeleryBell(settings)
+    workbench = Workbench(settings, store, bell or own_bell)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -32,6 +39,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
         reconciling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await reconciling
+        own_bell.close()
         store.close()
 
     app = FastAPI(
@@ -58,4 +66,4 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
         """The short address of a job's page."""
         return RedirectResponse(f"/job?id={quote(job_id, safe='')}", status_code=303)
 
-    return mount_page(app, workbench)
+    return app

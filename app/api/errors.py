@@ -10,11 +10,13 @@ from pydantic import BaseModel, Field
 
 from app.services.errors import GoneError, NotFoundError
 from core.errors import StateError, WorkbenchError
+from core.store import DatabaseUnavailable
 
 _STATUS: tuple[tuple[type[WorkbenchError], int], ...] = (
     (NotFoundError, 404),
     (GoneError, 410),
     (StateError, 409),
+    (DatabaseUnavailable, 503),
     (WorkbenchError, 422),
 )
 

@@ -2,6 +2,7 @@
 """The page on top of the web application, with nothing of Gradio's that is not asked for."""
 
 import os
+import warnings
 
 # read when gradio is imported: no telemetry, no version check, nothing leaves the machine
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -28,15 +29,18 @@ def make_page(workbench: Workbench) -> gr.Blocks:
 
 def mount_page(app: FastAPI, workbench: Workbench) -> FastAPI:
     """Serve the page at / of `app`."""
-    return gr.mount_gradio_app(
-        app,
-        make_page(workbench),
-        path="",
-        theme=make_theme(),
-        css=STYLE.read_text(encoding="utf-8"),
-        ssr_mode=False,
-        run_history=False,
-        enable_monitoring=False,
-        footer_links=[],
-        mcp_server=False,
-    )
+    with warnings.catch_warnings():
+        # every application with several pages is told that it has no server-side rendering; we want none
+        warnings.filterwarnings("ignore", message="SSR mode is not supported", category=UserWarning)
+        return gr.mount_gradio_app(
+            app,
+            make_page(workbench),
+            path="",
+            theme=make_theme(),
+            css=STYLE.read_text(encoding="utf-8"),
+            ssr_mode=False,
+            run_history=False,
+            enable_monitoring=False,
+            footer_links=[],
+            mcp_server=False,
+        )

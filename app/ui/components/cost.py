@@ -24,7 +24,7 @@ def cost_card(estimate: Estimate) -> str:
 <p class="caption">{term("KV cache", "kv")} per token {calculated}</p>
 {_bars(plan)}
 <dl class="rows">{_at_context(estimate)}{_widths(plan)}{_weights(plan)}
-<dt>Quality</dt><dd class="wordy">measured by the job on held-out text</dd></dl></section>"""
+<dt>Quality</dt><dd class="wordy">measured by the job</dd></dl></section>"""
 
 
 def _missing(estimate: Estimate) -> str:

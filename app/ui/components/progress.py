@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.ui.components.chips import state as state_chip
 from app.ui.components.messages import trouble
-from app.ui.format import duration, percent, size
+from app.ui.format import THIN, duration, size
 from app.ui.strings import STAGE_WORDS, STATE_WORDS
 from core.events import STAGES
 from core.store.views import ACTIVE, JobView, State
@@ -30,16 +30,17 @@ def recipe_name(job: JobView) -> str:
     if spec.rope_dim is not None and spec.kv_rank is not None:
         budget = f"rope {spec.rope_dim}, latent {spec.kv_rank} per head"
     else:
-        budget = percent(spec.keep or 0, 2).replace(".00", "")
+        budget = f"{(spec.keep or 0) * 100:g}{THIN}%"
     return f"{budget} · {spec.preset or spec.recipe.rope_select}"
 
 
 def job_head(job: JobView, has_worker: bool) -> str:
     """Title, state, stages and the line that says what happens now."""
     return f"""<div class="jobhead"><div class="title"><h2>{escape(model_name(job))}</h2>
-<span class="recipe">{escape(recipe_name(job))}</span><span class="spacer"></span>
+<span class="recipe">{escape(recipe_name(job))}</span>
+<span class="recipe">job {escape(job.id)}</span><span class="spacer"></span>
 {state_chip(job.state)}<span class="elapsed">{_elapsed(job)}</span></div>
-{_stepper(job)}{_bar(job)}<p class="now">{_now(job, has_worker)}</p>{_failure(job)}</div>"""
+{_stepper(job)}{_bar(job)}{_now_line(job, has_worker)}{_failure(job)}</div>"""
 
 
 def _elapsed(job: JobView) -> str:
@@ -70,6 +71,11 @@ def _bar(job: JobView) -> str:
     if job.state not in ACTIVE or not job.total:
         return ""
     return f'<progress max="{job.total}" value="{job.done}"></progress>'
+
+
+def _now_line(job: JobView, has_worker: bool) -> str:
+    words = _now(job, has_worker)
+    return f'<p class="now">{words}</p>' if words else ""
 
 
 def _now(job: JobView, has_worker: bool) -> str:

@@ -57,7 +57,9 @@ def memory_table(metrics: Metrics) -> str:
         return ""
     before = metrics.get("kv_bytes_per_token_before")
     agrees = formula.value == measured.value
-    tone, words = ("good", "equal") if agrees else ("bad", "these must be equal and are not")
+    tone, words = (
+        ("good", "formula and measurement agree") if agrees else ("bad", "these must be equal and are not")
+    )
     rows = [("original", f"{integer(before.value)} B", source("calculated"))] if before else []
     rows += [("converted, by formula", f"{integer(formula.value)} B", source("calculated"))]
     rows += [("converted, in a real cache", f"{integer(measured.value)} B", source("measured"))]

@@ -14,6 +14,7 @@ from app.ui.components.log import LogState, log_view
 from app.ui.components.messages import failure
 from app.ui.components.progress import job_head, job_title
 from app.ui.components.shell import top_bar
+from app.ui.components.spec import spec_list
 from app.ui.events import QUIET, READ_JOB_ID, SET_TITLE
 from app.ui.pages import job_result
 from core.errors import WorkbenchError
@@ -97,6 +98,7 @@ def _can_cancel(job: JobView) -> bool:
 
 def _spec_view(workbench: Workbench, job_id: str, origin: str) -> str:
     try:
-        return copy_as(requests.find_job(workbench, job_id).spec, origin)
+        spec = requests.find_job(workbench, job_id).spec
     except NotFoundError:
         return ""
+    return spec_list(spec) + copy_as(spec, origin)

@@ -24,25 +24,25 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Non
         with gr.Column(elem_classes="sheet"):
             gr.HTML("<h3>Download</h3>")
             files = gr.HTML(elem_id="downloads")
-        with gr.Row(equal_height=False):
+        with gr.Row(equal_height=True):
             with gr.Column(elem_classes="sheet", scale=1, min_width=320):
                 gr.HTML("<h3>RoPE contribution</h3>" + _ROPE_CAPTION)
                 head = gr.Radio([_SUMMED], value=_SUMMED, label="KV head", elem_id="rope-head")
                 rope = gr.Plot(show_label=False, elem_id="rope-plot")
-            with gr.Column(scale=1, min_width=320):
-                with gr.Column(elem_classes="sheet"):
-                    gr.HTML("<h3>KV memory against context</h3>")
-                    batch = gr.Radio(
-                        _BATCHES, value=1, label="Sequences at the same time", elem_id="kv-batch"
-                    )
-                    memory = gr.Plot(show_label=False, elem_id="kv-plot")
-                    agreement = gr.HTML(elem_id="kv-table")
-                with gr.Column(elem_classes="sheet"):
-                    gr.HTML("<h3>Quality</h3>")
-                    quality = gr.HTML(elem_id="quality")
+            with gr.Column(elem_classes="sheet", scale=1, min_width=320):
+                gr.HTML("<h3>KV memory against context</h3>" + _MEMORY_CAPTION)
+                batch = gr.Radio(_BATCHES, value=1, label="Sequences", elem_id="kv-batch")
+                memory = gr.Plot(show_label=False, elem_id="kv-plot")
+                agreement = gr.HTML(elem_id="kv-table")
+        with gr.Row(equal_height=True):
+            with gr.Column(elem_classes="sheet", scale=1, min_width=320):
+                gr.HTML("<h3>Quality</h3>")
+                quality = gr.HTML(elem_id="quality")
+            with gr.Column(elem_classes="sheet", scale=1, min_width=320):
+                gr.HTML("<h3>Error per layer</h3>" + _LAYER_CAPTION)
+                errors = gr.Plot(show_label=False, elem_id="layer-plot")
         with gr.Column(elem_classes="sheet"):
-            gr.HTML("<h3>Layers</h3>" + _LAYER_CAPTION)
-            errors = gr.Plot(show_label=False, elem_id="layer-plot")
+            gr.HTML("<h3>Every layer</h3>")
             layers = gr.HTML(elem_id="layers")
 
     def on_finished(state: str, wanted: str) -> list[Any]:
@@ -101,6 +101,10 @@ def _memory_plot(metrics: results.Metrics, batch: int) -> Any:
 _ROPE_CAPTION = (
     '<p class="caption">How much each rotary pair contributes to the attention scores, measured on the '
     "calibration text. Outlined pairs keep their rotation.</p>"
+)
+_MEMORY_CAPTION = (
+    '<p class="caption">What a filled cache takes, beside the memory of common GPUs. '
+    "The weights need their own room.</p>"
 )
 _LAYER_CAPTION = (
     '<p class="caption">Relative error of each layer\'s non-rotary keys and of its values after the rank '

@@ -36,7 +36,12 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     with gr.Column(visible=False, elem_classes="sheet") as something:
         with gr.Row():
             text = gr.Textbox(
-                placeholder="model, preset or id", show_label=False, container=False, scale=3, min_width=200
+                placeholder="model, preset or id",
+                show_label=False,
+                container=False,
+                scale=3,
+                min_width=200,
+                elem_id="filter",
             )
             state = gr.Radio(list(_FILTERS), value="all", show_label=False, container=False, scale=4)
         table = gr.HTML(elem_id="jobs")

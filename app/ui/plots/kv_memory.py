@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from app.ui.format import context as context_text
 from app.ui.format import size
-from app.ui.plots.look import CONVERTED, ORIGINAL, style
+from app.ui.plots.look import CONVERTED, LEGEND, ORIGINAL, style
 
 GPU_GIGABYTES = (24, 40, 80)
 CONTEXTS = tuple(1 << power for power in range(10, 21))
@@ -36,8 +36,8 @@ def kv_memory(bytes_before: float, bytes_after: float, batch: int) -> go.Figure:
     for gigabytes in GPU_GIGABYTES:
         figure.add_hline(y=gigabytes * 1e9, line={"color": ORIGINAL, "width": 1, "dash": "dot"})
         figure.add_annotation(
-            text=f"{gigabytes} GB",
-            x=0,
+            text=f"{gigabytes} GB GPU",
+            x=0.03,
             xref="x domain",
             y=_log10(gigabytes * 1e9),
             xanchor="left",
@@ -47,7 +47,10 @@ def kv_memory(bytes_before: float, bytes_after: float, batch: int) -> go.Figure:
         )
     _axes(figure, min(bytes_before, bytes_after) * batch, max(bytes_before, bytes_after) * batch)
     return style(
-        figure, height=360, legend={"orientation": "h", "x": 0, "y": 1.12, "yanchor": "top"}, dragmode=False
+        figure,
+        height=360,
+        legend=LEGEND,
+        dragmode=False,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app.ui.plots.look import CONVERTED, style
+from app.ui.plots.look import CONVERTED, LEGEND, style
 
 KEYS, VALUES = CONVERTED, "#c98a1b"
 
@@ -30,5 +30,8 @@ def layer_errors(rows: Sequence[dict[str, Any]]) -> go.Figure:
     figure.update_xaxes(title="layer", showgrid=False, zeroline=False)
     figure.update_yaxes(title="relative error", rangemode="tozero", gridcolor="rgba(128,136,150,.18)")
     return style(
-        figure, height=300, legend={"orientation": "h", "x": 0, "y": 1.15, "yanchor": "top"}, dragmode=False
+        figure,
+        height=300,
+        legend=LEGEND,
+        dragmode=False,
     )

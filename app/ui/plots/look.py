@@ -11,6 +11,9 @@ CONVERTED = "#12968a"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
+LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+
+
 def style(figure: go.Figure, *, height: int, **layout: Any) -> go.Figure:
     """Give `figure` the common look: no background, no title (the page has one), small system type."""
     figure.update_layout(
@@ -19,7 +22,7 @@ def style(figure: go.Figure, *, height: int, **layout: Any) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": FONT, "size": 12, "color": "#6b7280"},
-        margin={"l": 56, "r": 12, "t": 12, "b": 48},
+        margin={"l": 56, "r": 12, "t": 36, "b": 48},
         hoverlabel={"font": {"family": FONT, "size": 12}},
         modebar={"remove": ["select2d", "lasso2d", "autoScale2d"], "orientation": "h"},
         **layout,

@@ -73,7 +73,7 @@ def _outlines(kept: Any) -> go.Scatter:
         right, bottom = float(pair) + 0.44, float(layer) + 0.42
         x += [left, right, right, left, left, None]
         y += [top, top, bottom, bottom, top, None]
-    return go.Scatter(x=x, y=y, mode="lines", line={"color": OUTLINE, "width": 1.6}, hoverinfo="skip")
+    return go.Scatter(x=x, y=y, mode="lines", line={"color": OUTLINE, "width": 1.2}, hoverinfo="skip")
 
 
 def _times_kept(kept: Sequence[Sequence[Sequence[int]]], shape: tuple[int, ...], head: int | None) -> Any:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services: estimates that never raise, verdicts a colleague would say, commands that can be pasted."""
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from app.services.copy_as import as_command, as_curl, as_recipe
+from app.services.estimate import estimate
+from app.services.verdict import verdict
+from app.services.workbench import Workbench
+from core.presets import spec_from_preset
+from core.spec import JobSpec, parse_spec
+
+TEXT = {"calibration": {"text": "python-docs"}, "evaluation": {"text": "python-docs"}}
+
+
+def test_an_estimate_is_facts_and_plan(bench: Workbench, tiny_checkpoint: Path) -> None:
+    """Bytes before and after at context x batch; the server's own time is part of the answer."""
+    answer = estimate(bench, {"model": str(tiny_checkpoint), "keep": 0.5} | TEXT, 1000, 4)
+    assert answer.problems == ()
+    assert answer.facts is not None
+    assert answer.plan is not None
+    assert answer.cache_bytes_before == answer.facts.kv_bytes_per_token * 4000
+    assert answer.cache_bytes_after == answer.plan.kv_bytes_per_token_after * 4000
+    again = estimate(bench, {"model": str(tiny_checkpoint), "keep": 0.6} | TEXT, 1000, 4)
+    # reported, not asserted: a shared machine may pause at any time
+    print(f"\nestimate: first {answer.milliseconds:.1f} ms, while dragging {again.milliseconds:.2f} ms")
+
+
+def test_what_is_wrong_stands_beside_what_is_known(bench: Workbench, tiny_checkpoint: Path) -> None:
+    """A bad budget hides neither the model's facts nor a second problem."""
+    request = {"model": str(tiny_checkpoint), "keep": 7.0}
+    answer = estimate(bench, request, 1, 1)
+    assert answer.facts is not None
+    assert answer.plan is None
+    problem = answer.problem_of("keep")
+    assert problem is not None
+    assert problem.hint
+    missing = estimate(bench, {"model": "/nowhere", "keep": 7.0}, 1, 1)
+    assert {one.field for one in missing.problems} == {"model", "keep"}
+    assert estimate(bench, {"model": ""}, 1, 1).problem_of("model") is not None
+
+
+def test_facts_are_read_again_when_the_files_change(bench: Workbench, tiny_copy: Path) -> None:
+    """The cache is keyed by the files' time and size, so an edited config is noticed."""
+    request = {"model": str(tiny_copy), "keep": 0.5} | TEXT
+    first = estimate(bench, request, 1, 1)
+    config = json.loads((tiny_copy / "config.json").read_text())
+    (tiny_copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 999}))
+    os.utime(tiny_copy / "config.json", ns=(1, 1))
+    second = estimate(bench, request, 1, 1)
+    assert first.facts is not None
+    assert second.facts is not None
+    assert (first.facts.max_context, second.facts.max_context) == (512, 999)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (1.002, "no loss that can be measured"),
+        (1.03, "almost no loss"),
+        (1.2, "A short healing"),
+        (1.6, "needs healing"),
+        (130.0, "not usable as it is: needs healing: perplexity ×130"),
+    ],
+)
+def test_the_verdict_says_it_plainly(ratio: float, words: str) -> None:
+    """Each band has its sentence, and the ratio is in it."""
+    metrics = {
+        "perplexity_ratio": ratio,
+        "kv_bytes_per_token_before": 23040.0,
+        "kv_bytes_per_token_measured": 7200.0,
+    }
+    assert words in verdict(metrics)
+    assert "3.2 times smaller" in verdict(metrics)
+    assert f"×{ratio:.3f}"[:4] in verdict(metrics)
+
+
+def test_the_verdict_never_guesses() -> None:
+    """Without a measurement it says that there is none."""
+    assert "not measured" in verdict({})
+    assert "not measured" in verdict({"kv_bytes_per_token_before": 2.0, "kv_bytes_per_token_formula": 1.0})
+
+
+def test_a_copied_recipe_and_curl_make_the_same_spec() -> None:
+    """What is pasted elsewhere is this job, whatever the text contains."""
+    spec = spec_from_preset(
+        "mha2mla-81", model='/it\'s a "folder"/ünï', keep=0.25, calibration={"text": "$(rm -rf /)"}
+    )
+    assert parse_spec(json.loads(as_recipe(spec))) == spec
+    words = shlex.split(as_curl(spec, "http://127.0.0.1:7860/").replace("\\\n", ""))
+    assert words[:4] == ["curl", "-X", "POST", "http://127.0.0.1:7860/api/v1/jobs"]
+    assert JobSpec.model_validate(json.loads(words[-1])) == spec
+
+
+def test_a_copied_command_names_every_choice_that_is_not_the_default() -> None:
+    """And quotes what a shell would interpret."""
+    spec = spec_from_preset("mha2mla", model="a b", recipe={"rope_select": "high"}, seed=3)
+    words = shlex.split(as_command(spec))
+    assert words[:3] == ["mla-workbench", "convert", "a b"]
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    assert options["--preset"] == "mha2mla"
+    assert options["--keep"] == "0.3125"
+    assert options["--rope-select"] == "high"
+    assert options["--seed"] == "3"
