@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The absorbed and the expanded path are the same function, for every shape a layer can have."""
 
+from typing import Any
+
 import torch
 from exact_mla import distance
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
 from core.modeling import LatentAttention, LatentShape
@@ -86,3 +89,36 @@ def test_decode_is_absorbed_and_prefill_expanded_unless_told() -> None:
     layer.absorbed = False
     layer(hidden[:, 5:], torch.tensor([[6]]), past_key_values=cache)
     assert expanded_over == [5, 7]
+
+
+class Allocations(TorchDispatchMode):
+    """Records (operation, numbers) of every tensor that owns new memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[str, int]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if isinstance(output, torch.Tensor) and not func.is_view and "view" not in str(func):
+            self.made.append((str(func), output.numel()))
+        return output
+
+
+@torch.no_grad()
+def test_a_decode_step_copies_no_latent_and_expands_nothing() -> None:
+    """Besides the cache growing by concatenation, nothing as large as the cached latent is created."""
+    shape = LatentShape(64, 64, 64, 2, 4, 12, 16, False, False, False)
+    layer, cached = layer_of(shape, 4, 2), 300
+    hidden, cache = torch.randn(2, cached, 24, dtype=torch.float64), DynamicCache()
+    layer(hidden, torch.arange(cached)[None], past_key_values=cache)
+    latent = 2 * (cached + 1) * 64
+    sizes = {}
+    for absorbed in (True, False):
+        layer.absorbed = absorbed
+        with Allocations() as seen:
+            layer(hidden[:, :1], torch.tensor([[cached]]), past_key_values=cache)
+        sizes[absorbed] = [op for op, numbers in seen.made if numbers >= latent // 4]
+        cache.crop(-1)
+    assert sizes[True] == ["aten.cat.default"], "only the cache itself may be this large"
+    assert len(sizes[False]) > 1, "the expanded path rebuilds keys and values: the measure must see it"
