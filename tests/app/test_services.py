@@ -7,7 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from app.cli.main import cli
 from app.services.copy_as import as_command, as_curl, as_recipe
 from app.services.estimate import estimate
 from app.services.verdict import verdict
@@ -95,6 +97,25 @@ def test_a_copied_recipe_and_curl_make_the_same_spec() -> None:
     words = shlex.split(as_curl(spec, "http://127.0.0.1:7860/").replace("\\\n", ""))
     assert words[:4] == ["curl", "-X", "POST", "http://127.0.0.1:7860/api/v1/jobs"]
     assert JobSpec.model_validate(json.loads(words[-1])) == spec
+
+
+def test_a_copied_command_is_understood_by_the_command_line() -> None:
+    """Parsed by the real command, it says the same preset, budget, text and device."""
+    spec = spec_from_preset(
+        "mha2mla-81",
+        model="demo",
+        keep=0.5,
+        calibration={"text": "news", "tokens": 4096, "context": 256},
+        recipe={"rope_select": "uniform", "rope_select_start": 1, "factor_form": "split"},
+        device="cpu",
+        evaluation={"text": "python-docs"},
+    )
+    command = get_command(cli).commands["convert"]  # type: ignore[attr-defined]
+    said = command.make_context("convert", shlex.split(as_command(spec))[2:]).params
+    assert (said["model"], said["preset"], said["keep"]) == ("demo", "mha2mla-81", 0.5)
+    assert (said["calibration"], said["tokens"], said["context"]) == ("news", 4096, 256)
+    assert (said["rope_select"], said["rope_select_start"], said["factor_form"]) == ("uniform", 1, "split")
+    assert (said["device"], said["evaluation"], said["seed"]) == ("cpu", "python-docs", 0)
 
 
 def test_a_copied_command_names_every_choice_that_is_not_the_default() -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run conversions of tiny checkpoints in this process and look at the folder."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,12 +59,3 @@ def convert_to(tmp_path: Path) -> Run:
         return workspace.result, sink
 
     return run
-
-
-def digest(folder: Path) -> dict[str, str]:
-    """sha256 of every file."""
-    return {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.iterdir())
-        if file.is_file()
-    }

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folder_digest import digest
 
 from core.errors import Cancelled
 from core.spec import JobSpec
-from tests.engine.conftest import digest
 
 
 class CancelAfter:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from exact_mla import make_base
+
+from tests.modeling.exact_mla import make_base
 
 YARN = {
     "rope_type": "yarn",

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from exact_mla import all_pairs, convert_exactly, distance, make_base, some_ids
 from transformers import DynamicCache, StaticCache
+
+from tests.modeling.exact_mla import all_pairs, convert_exactly, distance, make_base, some_ids
 
 # see test_exactness: RMSNorm rounds to float32
 NORM_ROUNDING = 1e-5

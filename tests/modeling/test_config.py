@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from exact_mla import convert_exactly
 
 from core.modeling import MLAConfig, MLAForCausalLM
+from tests.modeling.exact_mla import convert_exactly
 
 KEPT = torch.tensor([[0, 3], [1, 6]])
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from exact_mla import PAIRS, all_pairs, convert_exactly, distance, force, make_base, some_ids
+
+from tests.modeling.exact_mla import PAIRS, all_pairs, convert_exactly, distance, force, make_base, some_ids
 
 # Attention alone differs in float64 by the order of sums only.
 ROUNDING = 1e-12

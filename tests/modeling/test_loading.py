@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from exact_mla import convert_exactly, make_base, some_ids
 from safetensors import safe_open
 
 from core.modeling import LatentAttention, MLAForCausalLM, export_source
+from tests.modeling.exact_mla import convert_exactly, make_base, some_ids
 
 KEPT = torch.tensor([[0, 3], [1, 6]])
 AUTO_MAP = {"AutoConfig": "modeling_mla.MLAConfig", "AutoModelForCausalLM": "modeling_mla.MLAForCausalLM"}
@@ -115,7 +115,7 @@ import sys, torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
-assert not [name for name in sys.modules if name.split(".")[0] in ("core", "exact_mla")], "not standalone"
+assert not [name for name in sys.modules if name.split(".")[0] in ("core", "tests")], "not standalone"
 ids = load_file(sys.argv[2])["ids"]
 with torch.no_grad():
     logits = model(ids).logits

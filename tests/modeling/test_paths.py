@@ -4,13 +4,13 @@
 from typing import Any
 
 import torch
-from exact_mla import distance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
 from core.modeling import LatentAttention, LatentShape
+from tests.modeling.exact_mla import distance
 
 # float64 sums in another order; outputs are of size one
 ROUNDING = 1e-12

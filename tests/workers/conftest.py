@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from worker_stack import LAYERS, Stack
 
 from core.settings import Settings
 from core.spec import Calibration, JobSpec
 from core.store.views import JobView
+from tests.workers.worker_stack import LAYERS, Stack
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from worker_stack import Stack
 
 from core.spec import JobSpec
 from core.store.views import State
+from tests.workers.worker_stack import Stack
 
 pytestmark = pytest.mark.process
 

@@ -56,7 +56,7 @@ class Stack:
     def child(self, job_id: str) -> psutil.Process | None:
         """The process that does the job's work."""
         for process in psutil.Process(self.keeper.pids["worker"]).children(recursive=True):
-            words = process.cmdline()
+            words = words_of(process)
             if "workers.run_job" in words and job_id in words:
                 return process
         return None
@@ -82,6 +82,14 @@ class Stack:
         self.keeper.stop()
         self.bell.close()
         self.store.close()
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command line; none when it has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def digests(result: Path) -> dict[str, str]:
