@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
+from kombu.exceptions import OperationalError
 
 from core.errors import WorkbenchError
 from core.settings import Settings
@@ -33,7 +34,11 @@ class Presence:
 
     def ring(self, job_id: str) -> bool:
         """The reconciler's bell: the worker's own application sends the message."""
-        self._app.send_task(RUN_TASK, args=[job_id], retry=False)
+        try:
+            self._app.send_task(RUN_TASK, args=[job_id], retry=False)
+        except (OperationalError, OSError) as error:
+            logger.warning("job %s waits, the broker cannot be reached: %s", job_id, error)
+            return False
         return True
 
     def ready(self, sender: Any, **ignored: Any) -> None:
