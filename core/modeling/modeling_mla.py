@@ -269,7 +269,7 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    # `strict` covers bfloat16 too; the plain variant is only for float16
+    # says so to quantisers; the loader also goes by the dtype of the buffer itself (`strict` is for bfloat16)
     _keep_in_fp32_modules_strict = ["inv_freq"]  # noqa: RUF012 - read by transformers
 
     def __init__(self, config: MLAConfig) -> None:
