@@ -6,7 +6,9 @@ import shlex
 from typing import Any
 
 from core.presets import PRESETS
-from core.spec import JobSpec
+from core.spec import Calibration, Evaluation, JobSpec, Recipe
+
+_PLAIN = ("revision", "dtype", "device", "shard_bytes", "seed")
 
 
 def as_recipe(spec: JobSpec) -> str:
@@ -37,12 +39,17 @@ def _options(spec: JobSpec) -> dict[str, Any]:
         options |= {"rope_dim": spec.rope_dim, "kv_rank": spec.kv_rank}
     elif spec.keep is not None:
         options["keep"] = spec.keep
-    base = PRESETS[spec.preset].recipe if spec.preset in PRESETS else type(spec.recipe)()
+    preset = PRESETS.get(spec.preset or "")
+    base = preset.recipe if preset else Recipe()
     chosen, usual = spec.recipe.model_dump(), base.model_dump()
     options |= {stage: choice for stage, choice in chosen.items() if choice != usual[stage]}
+    for name, value, usual_value in (
+        ("calibration", spec.calibration.text, Calibration().text),
+        ("tokens", spec.calibration.tokens, Calibration().tokens),
+        ("context", spec.calibration.context, Calibration().context),
+        ("evaluation", spec.evaluation.text if spec.evaluation else "none", Evaluation().text),
+    ):
+        if value != usual_value:
+            options[name] = value
     said = spec.model_dump(exclude_defaults=True)
-    if "text" in said.get("calibration", {}):
-        options["calibration"] = spec.calibration.text
-    if "tokens" in said.get("calibration", {}):
-        options["calibration_tokens"] = spec.calibration.tokens
-    return options | {key: said[key] for key in ("revision", "dtype", "device", "seed") if key in said}
+    return options | {key: said[key] for key in _PLAIN if key in said}

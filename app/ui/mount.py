@@ -18,6 +18,7 @@ from app.ui.theme import STYLE, make_theme
 
 def make_page(workbench: Workbench) -> gr.Blocks:
     """All pages as one Gradio application; each has its own address."""
+    page: gr.Blocks
     with gr.Blocks(title=PRODUCT, analytics_enabled=False) as page:
         new.build(workbench, page)
     with page.route("Jobs", "jobs", show_in_navbar=False):
@@ -32,7 +33,7 @@ def mount_page(app: FastAPI, workbench: Workbench) -> FastAPI:
     with warnings.catch_warnings():
         # every application with several pages is told that it has no server-side rendering; we want none
         warnings.filterwarnings("ignore", message="SSR mode is not supported", category=UserWarning)
-        return gr.mount_gradio_app(
+        mounted: FastAPI = gr.mount_gradio_app(
             app,
             make_page(workbench),
             path="",
@@ -44,3 +45,4 @@ def mount_page(app: FastAPI, workbench: Workbench) -> FastAPI:
             footer_links=[],
             mcp_server=False,
         )
+    return mounted

@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.services.workbench import Workbench
+from core.spec import JobSpec
 from tests.app.conftest import CountingBell
 
 TEXT = {"calibration": {"text": "python-docs"}, "evaluation": {"text": "python-docs"}}
@@ -177,8 +178,6 @@ def test_steps_a_job_cannot_make_are_409(client: TestClient, done_job: str, runn
 
 def test_cancel_resume_delete(client: TestClient, bench: Workbench, bell: CountingBell) -> None:
     """A waiting job is cancelled at once, resumed with a ring, cancelled again and forgotten."""
-    from core.spec import JobSpec
-
     job = bench.store.submit(JobSpec()).id
     assert client.post(f"/api/v1/jobs/{job}/cancel").json()["state"] == "cancelled"
     assert client.post(f"/api/v1/jobs/{job}/resume").json()["state"] == "queued"

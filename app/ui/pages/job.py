@@ -16,6 +16,7 @@ from app.ui.components.progress import job_head, job_title
 from app.ui.components.shell import top_bar
 from app.ui.components.spec import spec_list
 from app.ui.events import QUIET, READ_JOB_ID, SET_TITLE
+from app.ui.origin import origin_of
 from app.ui.pages import job_result
 from core.errors import WorkbenchError
 from core.store.views import ACTIVE, FINAL, RESUMABLE, JobView, State
@@ -48,7 +49,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         return _look(workbench, wanted, state)
 
     def on_open(wanted: str, request: gr.Request) -> tuple[str, str]:
-        return wanted, _spec_view(workbench, wanted, str(request.request.base_url))
+        return wanted, _spec_view(workbench, wanted, origin_of(request))
 
     def on_step(step: Callable[[Workbench, str], JobView]) -> Callable[..., list[Any]]:
         def handle(wanted: str, state: LogState) -> list[Any]:

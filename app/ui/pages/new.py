@@ -16,6 +16,7 @@ from app.ui.components.messages import failure, problem
 from app.ui.components.shell import top_bar
 from app.ui.events import GO_TO, LATEST, QUIET
 from app.ui.form import FIELDS, Form, initial
+from app.ui.origin import origin_of
 from app.ui.strings import BUDGET_OVERRIDDEN
 from core.errors import WorkbenchError
 from core.presets import find_preset
@@ -47,7 +48,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     def on_change(request: gr.Request, *values: Any) -> list[Any]:
         form = Form.of(values)
         answer = estimate(workbench, form.request, form.context, form.batch)
-        return _render(form, answer, str(request.request.base_url))
+        return _render(form, answer, origin_of(request))
 
     def on_submit(*values: Any) -> tuple[str, str]:
         try:
