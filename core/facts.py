@@ -2,6 +2,7 @@
 """What a model is, from config.json and safetensors headers only: no weight is read, no torch imported."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from core.errors import ModelError
 from core.kv_budget import DTYPE_BYTES, full_numbers
 from core.settings import Settings
 from core.spec import Frozen
-from core.weights.index import TensorInfo, read_index
-from core.weights.locate import Located, locate
+from core.weights.index import TensorInfo
+from core.weights.locate import Located, locate, tensors_of
 
 
 class Problem(Frozen):
@@ -63,17 +64,20 @@ class ModelFacts(Frozen):
 
 
 def read_facts(model: str, *, revision: str | None = None, settings: Settings | None = None) -> ModelFacts:
-    """Facts of `model` (folder, Hub id or demo); raises ModelError when it cannot be found or parsed."""
-    return facts_of(locate(model, revision=revision, weights=True, settings=settings))
+    """Facts of `model` (folder, Hub id or demo); raises ModelError when it cannot be found or parsed.
+
+    Of a Hub model, config, index and safetensors headers are fetched, never the weights.
+    """
+    located = locate(model, revision=revision, weights=False, settings=settings)
+    return facts_of(located, tensors_of(located))
 
 
-def facts_of(located: Located) -> ModelFacts:
-    """Facts of a model that is on disk."""
+def facts_of(located: Located, tensors: Mapping[str, TensorInfo]) -> ModelFacts:
+    """Facts from a model's config.json and the headers of its tensors."""
     config = read_config(located.folder)
     text = config.get("text_config", config)
     model_type = str(text.get("model_type", "unknown"))
     family = find_architecture(model_type)
-    tensors = read_index(located.folder)
     heads = _integer(text, "num_attention_heads")
     hidden = _integer(text, "hidden_size")
     kv_heads = int(text.get("num_key_value_heads") or heads)
@@ -144,7 +148,7 @@ def _integer(config: dict[str, Any], key: str) -> int:
     return value
 
 
-def _main_dtype(tensors: dict[str, TensorInfo]) -> str:
+def _main_dtype(tensors: Mapping[str, TensorInfo]) -> str:
     """The dtype that most numbers of the checkpoint have; a cache is kept in it."""
     totals: dict[str, int] = {}
     for tensor in tensors.values():
@@ -156,7 +160,7 @@ def _problems(
     config: dict[str, Any],
     text: dict[str, Any],
     family: Architecture | None,
-    tensors: dict[str, TensorInfo],
+    tensors: Mapping[str, TensorInfo],
     dtype: str,
     layers: int,
 ) -> list[Problem]:
@@ -194,7 +198,7 @@ def _problems(
 
 
 def _shape_problems(
-    text: dict[str, Any], family: Architecture, tensors: dict[str, TensorInfo], layers: int
+    text: dict[str, Any], family: Architecture, tensors: Mapping[str, TensorInfo], layers: int
 ) -> list[Problem]:
     """Compare every attention tensor's shape in the headers with what config.json promises."""
     hidden = text["hidden_size"]

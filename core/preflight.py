@@ -18,7 +18,7 @@ from core.devices import choose_device
 from core.errors import ModelError, OutputError
 from core.evaluate import cut_windows
 from core.export.record import sha256_of
-from core.facts import ModelFacts, facts_of
+from core.facts import ModelFacts, read_facts
 from core.planning import Plan, make_plan
 from core.settings import Settings
 from core.spec import JobSpec
@@ -58,10 +58,14 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     check_text(spec.calibration.text)
     if spec.evaluation is not None:
         check_text(spec.evaluation.text)
-    facts = facts_of(locate(spec.model, revision=spec.revision, settings=settings))
+    facts = read_facts(spec.model, revision=spec.revision, settings=settings)
     facts.raise_if_unsupported()
     plan = make_plan(spec, facts)
     plan.raise_if_blocked()
+    # only now are the weights of a Hub model fetched
+    facts = facts.model_copy(
+        update={"folder": str(locate(spec.model, revision=facts.revision, settings=settings).folder)}
+    )
     folder = Path(facts.folder)
     windows = calibration_windows(
         folder, spec.calibration.text, spec.calibration.tokens, spec.calibration.context

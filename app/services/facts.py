@@ -2,15 +2,18 @@
 """Facts of a model, read once for as long as its files do not change, so that a slider can move."""
 
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 
 from core.facts import ModelFacts, facts_of
 from core.settings import Settings
-from core.weights.locate import locate
+from core.weights.locate import locate, tensors_of
 
 # headers of a large sharded checkpoint take some 100 ms to read; a form rarely flips between more models
 REMEMBERED = 32
+# asking the Hub which commit a branch is at takes longer than a slider may; branches rarely move
+HUB_SECONDS = 600.0
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -20,19 +23,26 @@ class FactsCache:
 
     def __init__(self) -> None:
         self._facts: OrderedDict[tuple[str, str, Fingerprint], ModelFacts] = OrderedDict()
+        self._hub: dict[tuple[str, str | None], tuple[float, ModelFacts]] = {}
         self._lock = threading.Lock()
 
     def read(self, model: str, revision: str | None, settings: Settings) -> ModelFacts:
         """Facts of `model`; raises ModelError when it cannot be found or parsed."""
-        located = locate(model, revision=revision, settings=settings)
+        with self._lock:
+            at, found = self._hub.get((model, revision), (0.0, None))
+        if found is not None and time.monotonic() - at < HUB_SECONDS:
+            return found
+        located = locate(model, revision=revision, weights=False, settings=settings)
         key = (located.name, str(located.folder), _fingerprint(located.folder))
         with self._lock:
             known = self._facts.get(key)
         if known is not None:
             return known
-        facts = facts_of(located)
+        facts = facts_of(located, tensors_of(located))
         with self._lock:
             self._facts[key] = facts
+            if located.kind == "hub":
+                self._hub[model, revision] = (time.monotonic(), facts)
             while len(self._facts) > REMEMBERED:
                 self._facts.popitem(last=False)
         return facts

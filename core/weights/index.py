@@ -40,7 +40,7 @@ def read_index(folder: Path) -> dict[str, TensorInfo]:
             with safe_open(file, framework="np") as handle:
                 for name in handle.keys():  # noqa: SIM118 - safe_open is not a mapping
                     part = handle.get_slice(name)
-                    dtype = _DTYPES.get(part.get_dtype(), part.get_dtype())
+                    dtype = dtype_name(part.get_dtype())
                     tensors[name] = TensorInfo(name, dtype, tuple(part.get_shape()), file)
         except (SafetensorError, OSError) as error:
             raise ModelError(
@@ -49,6 +49,11 @@ def read_index(folder: Path) -> dict[str, TensorInfo]:
                 field="model",
             ) from error
     return tensors
+
+
+def dtype_name(safetensors_name: str) -> str:
+    """ "BF16" -> "bfloat16"; names of dtypes a cache cannot have come back unchanged."""
+    return _DTYPES.get(safetensors_name, safetensors_name)
 
 
 def weight_files(folder: Path) -> list[Path]:

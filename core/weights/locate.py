@@ -8,6 +8,7 @@ from typing import Literal
 
 from core.errors import ModelError
 from core.settings import Settings
+from core.weights.index import TensorInfo, dtype_name, read_index
 
 DEMO = "demo"
 DEMO_FOLDER = "SmolLM2-135M-Instruct"
@@ -78,5 +79,32 @@ def _locate_on_hub(model: str, revision: str | None, weights: bool) -> Located:
             hint="check the id and the revision; private models need HF_TOKEN",
             field="model",
         ) from error
-    # snapshot folders are named by the commit, which is what pins the result
+    # a snapshot's folder is named by its commit, which is what pins the result
     return Located(model, "hub", folder, folder.name)
+
+
+def tensors_of(located: Located) -> dict[str, TensorInfo]:
+    """The checkpoint's tensors from headers on disk, or over HTTP when a Hub model's weights are not here."""
+    if located.kind != "hub" or any(located.folder.glob("*.safetensors")):
+        return read_index(located.folder)
+    from huggingface_hub import errors, get_safetensors_metadata
+
+    try:
+        files = get_safetensors_metadata(located.name, revision=located.revision).files_metadata
+    except errors.NotASafetensorsRepoError as error:
+        raise ModelError(
+            f"{located.name} is not stored as safetensors",
+            hint="pickle files can run code when they are opened: look for a safetensors revision",
+            field="model",
+        ) from error
+    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
+        raise ModelError(
+            f"the weights of {located.name} are not here and the Hub cannot be reached",
+            hint="check the network, or give a local folder",
+            field="model",
+        ) from error
+    return {
+        name: TensorInfo(name, dtype_name(info.dtype), tuple(info.shape), located.folder / file)
+        for file, metadata in files.items()
+        for name, info in metadata.tensors.items()
+    }
