@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded broker: a private Valkey server on a unix socket, append-only so that it survives a kill."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -40,6 +41,13 @@ def broker_answers(settings: Settings) -> bool:
             return client.recv(16).startswith(b"+PONG")
         except OSError:
             return False
+
+
+def forget_socket(settings: Settings) -> None:
+    """Remove the socket's folder, which lies outside the data folder, once the server has ended."""
+    settings.broker_socket.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it is not there, or holds something of somebody else
+        settings.broker_socket.parent.rmdir()
 
 
 def _private(folder: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from types import FrameType
 
-from app.serve.broker import broker_answers, broker_command
+from app.serve.broker import broker_answers, broker_command, forget_socket
 from app.serve.keeper import Keeper, Service
 from app.serve.lock import free_port, only_one
 from core.settings import Settings
@@ -42,6 +42,8 @@ def serve(settings: Settings) -> int:
             _say("stopping")
         finally:
             keeper.stop()
+            if not settings.broker_url:
+                forget_socket(settings)
     return 0
 
 

@@ -46,6 +46,7 @@ def test_it_starts_soon_and_stops_all_it_started(serve: Serve, home: Path, numbe
     assert time.monotonic() - started < 12
     serving.wait(lambda: not any(map(is_alive, family)), seconds=1)
     assert not answers(url)
+    assert not settings_for(home).broker_socket.parent.exists()
 
 
 def test_kill_9_of_any_part_heals_by_itself(serve: Serve, home: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from app.serve.broker import forget_socket
 from app.serve.keeper import Keeper
 from app.serve.serve import environment_of, services
 from app.services.bell import CeleryBell
@@ -80,6 +81,7 @@ class Stack:
 
     def close(self) -> None:
         self.keeper.stop()
+        forget_socket(self.settings)
         self.bell.close()
         self.store.close()
 
