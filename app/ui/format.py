@@ -52,11 +52,13 @@ def percent(value: float, digits: int = 0) -> str:
 
 
 def number(value: float) -> str:
-    """Any measured value with four significant digits."""
+    """Any measured value with about four significant digits."""
     if value == 0:
         return "0"
     if abs(value) >= 1000:
         return integer(value)
+    if abs(value) >= 10 and value != int(value):
+        return f"{value:.2f}" if abs(value) < 100 else f"{value:.1f}"
     return f"{value:.4g}" if abs(value) >= 1e-3 else f"{value:.2e}"
 
 

@@ -57,11 +57,15 @@ def _cells(values: Any, kept: Any, periods: Sequence[str], heads: int) -> go.Hea
         colorbar={
             "title": {"text": "E|q|·E|k|", "side": "right"},
             "tickvals": ticks.tolist(),
-            "ticktext": [f"{10**tick:.3g}" for tick in ticks],
+            "ticktext": [_plain(10**tick) for tick in ticks],
             "thickness": 12,
             "outlinewidth": 0,
         },
     )
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _outlines(kept: Any) -> go.Scatter:
