@@ -36,7 +36,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from transformers import AutoModelForCausalLM, AutoTokenizer
 folder = sys.argv[1]
 model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 prompt = tokenizer("The capital of France is", return_tensors="pt")
 answer = model.generate(**prompt, max_new_tokens=8, min_new_tokens=8, do_sample=False)
 print(type(model).__name__, answer.shape[1] - prompt["input_ids"].shape[1])
