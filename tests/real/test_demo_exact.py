@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real model, real text: with full rank and every pair kept nothing may change."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from core.calibrate.text import read_text
+from core.calibrate.tokens import tokenize
+from core.engine import convert
+from core.evaluate import load_model
+from core.events import NeverCancel, NullSink
+from core.modeling import LatentAttention
+from core.presets import spec_from_preset
+from core.settings import Settings
+from core.weights.tokenizer import load_tokenizer
+from core.workspace import Workspace
+
+pytestmark = pytest.mark.real
+# float32 sums in another order; the logits of this model reach 30
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def base_folder(demo_settings: Settings) -> Path:
+    return demo_settings.models_dir / "SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(scope="module")
+def exact(demo_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The demo model converted with keep 1, written in float32."""
+    spec = spec_from_preset("mha2mla", model="demo", keep=1.0, dtype="float32", calibration={"tokens": 512})
+    workspace = Workspace(
+        tmp_path_factory.mktemp("work") / "work", tmp_path_factory.mktemp("result") / "result"
+    )
+    spec = spec.model_copy(update={"evaluation": None})
+    convert(spec, workspace, NullSink(), NeverCancel(), demo_settings)
+    return load_model(workspace.result, dtype=torch.float32, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def base(base_folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def tokens(base_folder: Path) -> torch.Tensor:
+    """Two windows of 256 tokens of held-out articles."""
+    return tokenize(base_folder, read_text("wikipedia-heldout"))[:512].view(2, 256)
+
+
+@torch.no_grad()
+def test_logits_are_the_originals(exact: Any, base: Any, tokens: torch.Tensor) -> None:
+    assert (exact(tokens).logits - base(tokens).logits).abs().max() < TOLERANCE
+
+
+@torch.no_grad()
+def test_absorbed_equals_expanded(exact: Any, tokens: torch.Tensor) -> None:
+    attentions = [module for module in exact.modules() if isinstance(module, LatentAttention)]
+    assert len(attentions) == 30
+    logits = []
+    for absorbed in (False, True):
+        for attention in attentions:
+            attention.absorbed = absorbed
+        logits.append(exact(tokens[:1]).logits)
+    for attention in attentions:
+        attention.absorbed = None
+    assert (logits[0] - logits[1]).abs().max() < TOLERANCE
+
+
+@torch.no_grad()
+def test_decoding_token_by_token_equals_prefill(exact: Any, tokens: torch.Tensor) -> None:
+    whole = exact(tokens[:1, :48]).logits
+    cache, steps = None, []
+    for position in range(48):
+        output = exact(tokens[:1, position : position + 1], past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        steps.append(output.logits)
+    assert (torch.cat(steps, dim=1) - whole).abs().max() < TOLERANCE
+
+
+@torch.no_grad()
+def test_a_padded_batch_equals_single_texts(exact: Any, base_folder: Path) -> None:
+    """Left padding, as generate needs it: the last logits of every text are those of the text alone."""
+    tokenizer = load_tokenizer(base_folder)
+    tokenizer.padding_side = "left"
+    texts = [
+        "The capital of France is",
+        "Photosynthesis is the process by which green plants turn light into",
+    ]
+    batch = tokenizer(texts, return_tensors="pt", padding=True)
+    together = exact(**batch).logits[:, -1]
+    alone = torch.cat([exact(**tokenizer(text, return_tensors="pt")).logits[:, -1] for text in texts])
+    assert (together - alone).abs().max() < TOLERANCE
+
+
+@torch.no_grad()
+def test_generation_gives_the_originals_words(exact: Any, base: Any, base_folder: Path) -> None:
+    tokenizer = load_tokenizer(base_folder)
+    inputs = tokenizer("The three largest cities of Italy are", return_tensors="pt")
+    wanted = base.generate(**inputs, max_new_tokens=24, do_sample=False)
+    assert exact.generate(**inputs, max_new_tokens=24, do_sample=False).tolist() == wanted.tolist()
