@@ -22,15 +22,10 @@ class Settings(BaseSettings):
     broker_url: str = Field("", description="Celery broker URL; empty means the embedded Valkey server")
     host: str = Field("127.0.0.1", description="address the page listens on")
     port: int = Field(7860, description="port the page listens on", ge=0, le=65535)
-    model_roots: list[Path] = Field(
-        [Path("/")],
-        description="folders (JSON list) local models may be read from; narrow it on a shared server",
-    )
     lease_seconds: float = Field(30.0, description="a job whose heartbeat is older is taken for dead", gt=0)
     heartbeat_seconds: float = Field(5.0, description="how often a running job renews its lease", gt=0)
     threads: int = Field(0, description="CPU threads of a conversion; 0 means all cores", ge=0)
     concurrency: int = Field(1, description="jobs one worker runs at the same time; one per GPU", ge=1)
-    shard_bytes: int = Field(5_000_000_000, description="largest size of one safetensors shard", gt=0)
 
     @cached_property
     def home(self) -> Path:

@@ -76,7 +76,6 @@ class JobSpec(Frozen):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where layers are run")
     shard_bytes: int = Field(5_000_000_000, ge=1_000_000, description="largest size of one weight file")
-    seed: int = Field(0, ge=0, description="seed of everything that is random")
 
     @field_validator("keep")
     @classmethod

@@ -24,7 +24,7 @@ STAGES: Mapping[str, Stage] = {
     "rope_select": Stage(
         "Which rotary pairs keep RoPE?",
         {
-            "2-norm": "the largest E|q| x E|k| on real text, per KV head (MHA2MLA, section 3.1)",
+            "2-norm": "the largest mean ‖q‖ x mean ‖k‖ on real text, per KV head (MHA2MLA, section 3.1)",
             "high": "the fastest rotations (MHA2MLA, section 3.1)",
             "low": "the slowest rotations (MHA2MLA, section 3.1)",
             "uniform": "evenly spaced pairs, from a start offset (MHA2MLA, section 3.1)",

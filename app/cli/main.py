@@ -138,7 +138,6 @@ def convert(
     dtype: Dtype = "checkpoint",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     shard_bytes: Annotated[int, typer.Option(help="largest weight file")] = JobSpec().shard_bytes,
-    seed: Annotated[int, typer.Option(help="seed of everything random")] = 0,
     json: Json = False,
 ) -> None:
     """Convert a model; run the same command again to continue an interrupted conversion."""
@@ -158,7 +157,6 @@ def convert(
             dtype=dtype,
             device=device,
             shard_bytes=shard_bytes,
-            seed=seed,
         )
         spec = spec.model_copy(update={"evaluation": _evaluation(evaluation)})
         metrics = _run(spec, out.expanduser().absolute())

@@ -8,7 +8,7 @@ from typing import Any
 from core.presets import PRESETS
 from core.spec import Calibration, Evaluation, JobSpec, Recipe
 
-_PLAIN = ("revision", "dtype", "device", "shard_bytes", "seed")
+_PLAIN = ("revision", "dtype", "device", "shard_bytes")
 
 
 def as_recipe(spec: JobSpec) -> str:

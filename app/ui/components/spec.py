@@ -18,7 +18,7 @@ def spec_list(spec: JobSpec) -> str:
         *((STAGE_TITLES[stage], getattr(spec.recipe, stage)) for stage in STAGES),
         ("Calibration", f"{spec.calibration.text}, {integer(spec.calibration.tokens)} tokens"),
         ("Evaluation", _evaluation(spec)),
-        ("Weights", f"{spec.dtype}, on {spec.device}, seed {spec.seed}"),
+        ("Weights", f"{spec.dtype}, on {spec.device}"),
     ]
     body = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
     return f'<dl class="spec">{body}</dl>'
