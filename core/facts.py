@@ -76,12 +76,14 @@ def facts_of(located: Located, tensors: Mapping[str, TensorInfo]) -> ModelFacts:
     """Facts from a model's config.json and the headers of its tensors."""
     config = read_config(located.folder)
     text = config.get("text_config", config)
+    if not isinstance(text, dict):
+        raise _unusable("text_config")
     model_type = str(text.get("model_type", "unknown"))
     family = find_architecture(model_type)
     heads = _integer(text, "num_attention_heads")
     hidden = _integer(text, "hidden_size")
-    kv_heads = int(text.get("num_key_value_heads") or heads)
-    head_dim = int(text.get("head_dim") or hidden // heads)
+    kv_heads = _integer(text, "num_key_value_heads", heads)
+    head_dim = _integer(text, "head_dim", hidden // heads)
     layers = _integer(text, "num_hidden_layers")
     rope = rope_parameters(text)
     dtype = _main_dtype(tensors)
@@ -99,9 +101,9 @@ def facts_of(located: Located, tensors: Mapping[str, TensorInfo]) -> ModelFacts:
         kv_heads=kv_heads,
         head_dim=head_dim,
         rope_type=str(rope["rope_type"]),
-        rope_theta=float(rope.get("rope_theta") or 10_000.0),
-        max_context=int(text.get("max_position_embeddings") or 0),
-        vocab_size=int(text.get("vocab_size") or 0),
+        rope_theta=rope["rope_theta"],
+        max_context=_integer(text, "max_position_embeddings", smallest=0),
+        vocab_size=_integer(text, "vocab_size", smallest=0),
         dtype=dtype,
         parameters=sum(tensor.numbers for tensor in tensors.values()),
         weight_bytes=sum(tensor.numbers * DTYPE_BYTES.get(tensor.dtype, 1) for tensor in tensors.values()),
@@ -131,21 +133,31 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def rope_parameters(config: dict[str, Any]) -> dict[str, Any]:
     """RoPE settings in transformers-5 form, from either spelling (rope_parameters or rope_scaling)."""
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(given, dict):
+        raise _unusable("rope_scaling")
+    rope = dict(given)
     rope["rope_type"] = rope.get("rope_type") or rope.pop("type", None) or "default"
-    rope.setdefault("rope_theta", config.get("rope_theta", 10_000.0))
+    theta = rope.get("rope_theta") or config.get("rope_theta") or 10_000.0
+    if not isinstance(theta, int | float):
+        raise _unusable("rope_theta")
+    rope["rope_theta"] = float(theta)
     return rope
 
 
-def _integer(config: dict[str, Any], key: str) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or value < 1:
-        raise ModelError(
-            f"config.json has no usable '{key}'",
-            hint="this does not look like the config of a transformer language model",
-            field="model",
-        )
+def _integer(config: dict[str, Any], key: str, default: int = 0, smallest: int = 1) -> int:
+    value = config.get(key) or default
+    if not isinstance(value, int) or value < smallest:
+        raise _unusable(key)
     return value
+
+
+def _unusable(key: str) -> ModelError:
+    return ModelError(
+        f"config.json has no usable '{key}'",
+        hint="this does not look like the config of a transformer language model",
+        field="model",
+    )
 
 
 def _main_dtype(tensors: Mapping[str, TensorInfo]) -> str:

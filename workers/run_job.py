@@ -5,7 +5,6 @@ Torch lives here and nowhere else in the queue, so that its memory goes back to 
 and a crash takes nothing along. It leaves its last word in a file; only the supervisor ends the job.
 """
 
-import ctypes
 import fcntl
 import os
 import signal
@@ -19,12 +18,11 @@ from types import FrameType
 from core import kinds
 from core.errors import Cancelled, WorkbenchError
 from core.events import Log
+from core.parent import die_with_parent
 from core.settings import Settings
 from core.store import Store, artefacts, open_store
 from workers.folder import JobFolder, Outcome
 from workers.sinks import DbSink
-
-_PR_SET_PDEATHSIG = 1
 
 
 class SignalCancel:
@@ -52,7 +50,8 @@ class SignalCancel:
 def main(arguments: list[str]) -> int:
     """Run the job and leave its outcome; 0 when it was done."""
     job_id, owner, supervisor = arguments[0], arguments[1], int(arguments[2])
-    _die_with_parent()
+    # elsewhere than on Linux `cancel.check` notices
+    die_with_parent()
     cancel = SignalCancel(supervisor)
     settings = Settings()
     folder = JobFolder(settings.jobs_dir / job_id)
@@ -119,12 +118,6 @@ def _alone(folder: JobFolder, sink: DbSink, cancel: SignalCancel) -> Iterator[No
                 cancel.check()
                 time.sleep(0.2)
         yield
-
-
-def _die_with_parent() -> None:
-    """On Linux the kernel kills this process with its supervisor; elsewhere `cancel.check` notices."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

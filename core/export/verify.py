@@ -15,6 +15,7 @@ from typing import Any
 
 from core.errors import VerificationError
 from core.events import Cancel
+from core.parent import die_with_parent
 from core.spec import Frozen
 
 # largest logit difference that reordering the same sums can cause; half-precision weights are run in half
@@ -92,6 +93,7 @@ def _load(folder: Path) -> Any:
 
 def main(folder: Path, expected: Path) -> int:
     """The fresh process."""
+    die_with_parent()
     import torch
     from safetensors.torch import load_file
 

@@ -12,6 +12,8 @@ from core.errors import ModelError
 
 # safetensors' own dtype names -> the names config.json uses
 _DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+# frequencies that Llama 1 and 2 were published with; every model computes them from its config
+_COMPUTED = ".rotary_emb.inv_freq"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -38,7 +40,7 @@ def read_index(folder: Path) -> dict[str, TensorInfo]:
     for file in weight_files(folder):
         try:
             with safe_open(file, framework="np") as handle:
-                for name in handle.keys():  # noqa: SIM118 - safe_open is not a mapping
+                for name in filter(is_weight, handle.keys()):
                     part = handle.get_slice(name)
                     dtype = dtype_name(part.get_dtype())
                     tensors[name] = TensorInfo(name, dtype, tuple(part.get_shape()), file)
@@ -49,6 +51,11 @@ def read_index(folder: Path) -> dict[str, TensorInfo]:
                 field="model",
             ) from error
     return tensors
+
+
+def is_weight(name: str) -> bool:
+    """Whether a tensor is part of the model, not a buffer that old checkpoints carry along."""
+    return not name.endswith(_COMPUTED)
 
 
 def dtype_name(safetensors_name: str) -> str:
@@ -62,11 +69,11 @@ def weight_files(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
+            missing = [name for name in names if not (folder / name).is_file()]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{index.name} does not parse", hint="fetch the file again", field="model"
             ) from error
-        missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise ModelError(
                 f"{len(missing)} of {len(names)} weight files are missing, first {missing[0]}",

@@ -8,12 +8,12 @@ from typing import Literal
 
 from core.errors import ModelError
 from core.settings import Settings
-from core.weights.index import TensorInfo, dtype_name, read_index
+from core.weights.index import TensorInfo, dtype_name, is_weight, read_index
 
 DEMO = "demo"
 DEMO_FOLDER = "SmolLM2-135M-Instruct"
 # huggingface_hub allows these in "owner/name" and in legacy single names
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+_HUB_ID = re.compile(r"^(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md"]
 
 
@@ -44,16 +44,24 @@ def locate(
                 field="model",
             )
         return Located(DEMO, "demo", folder)
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return Located(str(path.absolute()), "folder", path.absolute())
-    if path.is_absolute() or model.startswith((".", "~")) or not _HUB_ID.match(model):
+    local = _local_folder(model)
+    if local is not None:
+        return Located(str(local), "folder", local)
+    if not _HUB_ID.match(model):
         raise ModelError(
-            f"there is no folder '{model}'",
+            f"there is no folder '{model[:200]}'",
             hint="give a local folder, a Hub id such as HuggingFaceTB/SmolLM2-135M, or demo",
             field="model",
         )
     return _locate_on_hub(model, revision, weights)
+
+
+def _local_folder(model: str) -> Path | None:
+    try:
+        path = Path(model).expanduser()
+        return path.absolute() if model and path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # a name the system cannot have, the home of nobody
+        return None
 
 
 def _locate_on_hub(model: str, revision: str | None, weights: bool) -> Located:
@@ -107,4 +115,5 @@ def tensors_of(located: Located) -> dict[str, TensorInfo]:
         name: TensorInfo(name, dtype_name(info.dtype), tuple(info.shape), located.folder / file)
         for file, metadata in files.items()
         for name, info in metadata.tensors.items()
+        if is_weight(name)
     }
