@@ -13,7 +13,7 @@ from core.weights.index import TensorInfo, dtype_name, is_weight, read_index
 DEMO = "demo"
 DEMO_FOLDER = "SmolLM2-135M-Instruct"
 # huggingface_hub allows these in "owner/name" and in legacy single names
-_HUB_ID = re.compile(r"^(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md"]
 
 
@@ -48,11 +48,7 @@ def locate(
     if local is not None:
         return Located(str(local), "folder", local)
     if not _HUB_ID.match(model):
-        raise ModelError(
-            f"there is no folder '{model[:200]}'",
-            hint="give a local folder, a Hub id such as HuggingFaceTB/SmolLM2-135M, or demo",
-            field="model",
-        )
+        raise _nowhere(model)
     return _locate_on_hub(model, revision, weights)
 
 
@@ -64,12 +60,22 @@ def _local_folder(model: str) -> Path | None:
         return None
 
 
+def _nowhere(model: str) -> ModelError:
+    return ModelError(
+        f"there is no folder '{model[:200]}'",
+        hint="give a local folder, a Hub id such as HuggingFaceTB/SmolLM2-135M, or demo",
+        field="model",
+    )
+
+
 def _locate_on_hub(model: str, revision: str | None, weights: bool) -> Located:
     from huggingface_hub import constants, errors, snapshot_download
 
     patterns = [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES
     try:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except errors.HFValidationError as error:
+        raise _nowhere(model) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         hint = "unset HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "check the network"
         raise ModelError(

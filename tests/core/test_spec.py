@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A JobSpec takes what can be done and refuses everything else by name."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from core.errors import SpecError
+from core.presets import PRESETS, find_preset, spec_from_preset
+from core.spec import Calibration, Evaluation, JobSpec, Recipe, parse_spec
+from core.stages import STAGES
+
+PLANNED = [(stage, choice) for stage, known in STAGES.items() for choice in known.planned]
+READY = [(stage, choice) for stage, known in STAGES.items() for choice in known.ready]
+
+
+@pytest.mark.parametrize(("stage", "choice"), PLANNED)
+def test_a_planned_choice_is_refused_by_name_with_what_there_is(stage: str, choice: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec({"recipe": {stage: choice}})
+    assert f"'{choice}' is not implemented yet" in caught.value.message
+    assert all(ready in caught.value.hint for ready in STAGES[stage].ready)
+    assert caught.value.field == f"recipe.{stage}"
+
+
+@pytest.mark.parametrize(("stage", "choice"), READY)
+def test_a_ready_choice_is_taken(stage: str, choice: str) -> None:
+    assert parse_spec({"recipe": {stage: choice}}).recipe.model_dump()[stage] == choice
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_invented_choice_is_refused_by_name(stage: str) -> None:
+    with pytest.raises(SpecError, match="'banana' is not a known choice"):
+        parse_spec({"recipe": {stage: "banana"}})
+
+
+def test_every_stage_is_a_field_of_the_recipe() -> None:
+    assert set(STAGES) == set(Recipe.model_fields) - {"rope_select_start"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"kep": 0.5},
+        {"recipe": {"rope_selct": "high"}},
+        {"calibration": {"path": "x"}},
+        {"evaluation": {"stride": 2}},
+    ],
+)
+def test_an_unknown_field_is_refused_and_named(data: dict[str, object]) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(data)
+    name = next(iter(data))
+    inner = data[name]
+    assert caught.value.field is not None
+    assert caught.value.field.endswith(next(iter(inner)) if isinstance(inner, dict) else name)
+    assert caught.value.hint
+
+
+WRONG = {
+    "keep": [0, -0.1, 1.5, 2, float("nan"), float("inf"), "much"],
+    "rope_dim": [-2, 3, 7, "8px"],
+    "kv_rank": [0, -1, 1.5],
+    "dtype": ["int8", "fp32", ""],
+    "device": ["tpu", "cuda:0"],
+    "model": ["", None],
+    "shard_bytes": [0, 10],
+    "kind": ["distil"],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_a_value_out_of_range_is_refused_with_a_hint(field: str, value: object) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec({field: value})
+    assert caught.value.field == field
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("calibration", "tokens", 0),
+        ("calibration", "context", 2),
+        ("evaluation", "windows", 0),
+        ("evaluation", "context", 1_000_000),
+        ("recipe", "rope_select_start", -1),
+    ],
+)
+def test_a_nested_value_out_of_range_names_its_path(part: str, field: str, value: int) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec({part: {field: value}})
+    assert caught.value.field == f"{part}.{field}"
+
+
+SPECS = st.builds(
+    JobSpec,
+    model=st.text(min_size=1, max_size=30),
+    revision=st.none() | st.text(max_size=10),
+    keep=st.none() | st.floats(1e-6, 1),
+    rope_dim=st.none() | st.integers(0, 64).map(lambda pairs: 2 * pairs),
+    kv_rank=st.none() | st.integers(1, 512),
+    recipe=st.builds(
+        Recipe,
+        rope_select=st.sampled_from(sorted(STAGES["rope_select"].ready)),
+        rope_select_start=st.integers(0, 100),
+        factor_form=st.sampled_from(sorted(STAGES["factor_form"].ready)),
+    ),
+    calibration=st.builds(Calibration, text=st.text(max_size=20), tokens=st.integers(64, 10_000_000)),
+    evaluation=st.none() | st.builds(Evaluation, windows=st.integers(1, 1000)),
+)
+
+
+@given(spec=SPECS)
+def test_json_gives_back_the_same_spec(spec: JobSpec) -> None:
+    """The database, the REST API and conversion.json all carry a spec as JSON."""
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert parse_spec(spec.model_dump(mode="json")) == spec
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        JobSpec().keep = 0.5  # type: ignore[misc]
+
+
+def test_a_preset_is_a_recipe_and_a_budget() -> None:
+    assert [preset.keep for preset in PRESETS.values()] == [0.3125, 0.1875, 0.125]
+    for name, preset in PRESETS.items():
+        spec = spec_from_preset(name)
+        assert (spec.preset, spec.keep, spec.recipe) == (name, preset.keep, preset.recipe)
+
+
+def test_what_is_given_wins_over_the_preset() -> None:
+    spec = spec_from_preset("mha2mla", keep=0.5, recipe={"rope_select": "low"}, revision=None)
+    assert (spec.keep, spec.recipe.rope_select, spec.recipe.factor_form) == (0.5, "low", "joint")
+
+
+def test_an_unknown_preset_lists_what_there_is() -> None:
+    with pytest.raises(SpecError) as caught:
+        find_preset("transmla")
+    assert all(name in caught.value.hint for name in PRESETS)
+    assert caught.value.field == "preset"
