@@ -24,10 +24,10 @@ def read_text(name: str) -> str:
     """
     if name in NAMED:
         return NAMED[name][1]()
-    path = Path(name).expanduser()
-    if not path.is_file():
+    path = _existing_file(name)
+    if path is None:
         raise TextError(
-            f"there is no text '{name}'",
+            f"there is no text '{name[:200]}'",
             hint=f"give a UTF-8 text file or one of: {', '.join(NAMED)}",
             field="text",
         )
@@ -44,6 +44,14 @@ def read_text(name: str) -> str:
     if not text.strip():
         raise TextError(f"'{path.name}' is empty", hint="give a file with some thousand words", field="text")
     return text
+
+
+def _existing_file(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # a name the system cannot have, the home of nobody
+        return None
 
 
 def check_text(name: str) -> None:

@@ -101,13 +101,14 @@ class ShardWriter:
         partial = file.with_name(file.name + _PARTIAL)
         for info in tensors:
             self._places[info.name] = _Place(partial, len(header) + offsets[info.name], info)
-        if file.is_file() or (partial.is_file() and partial.stat().st_size == total):
+        if file.is_file() or (_starts_with(partial, header) and partial.stat().st_size == total):
             return
         try:
             with partial.open("wb") as handle:
                 # claims the space now: a full disk is found before hours of work, not after
                 _claim(handle.fileno(), total)
                 handle.write(header)
+                handle.flush()
                 os.fsync(handle.fileno())
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -151,6 +152,14 @@ def _layout(tensors: Sequence[TensorInfo]) -> tuple[bytes, dict[str, int]]:
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text, offsets
+
+
+def _starts_with(file: Path, header: bytes) -> bool:
+    """Whether an earlier run came as far as the header, which it writes after claiming the space."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as handle:
+        return handle.read(len(header)) == header
 
 
 def _size(info: TensorInfo) -> int:
