@@ -8,7 +8,7 @@ from typing import Literal
 
 from core.errors import ModelError
 from core.settings import Settings
-from core.weights.index import TensorInfo, dtype_name, is_weight, read_index
+from core.weights.index import TensorInfo, dtype_name, is_weight, read_index, weight_files
 
 DEMO = "demo"
 DEMO_FOLDER = "SmolLM2-135M-Instruct"
@@ -87,31 +87,52 @@ def _locate_on_hub(model: str, revision: str | None, weights: bool) -> Located:
         raise ModelError(
             f"{model} is gated", hint="accept its licence on the Hub and set HF_TOKEN", field="model"
         ) from error
-    except errors.HfHubHTTPError as error:
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise ModelError(
             f"the Hub does not give out {model}" + (f" at {revision}" if revision else ""),
             hint="check the id and the revision; private models need HF_TOKEN",
+            field="model",
+        ) from error
+    except _transport_errors() as error:
+        raise ModelError(
+            f"fetching {model} failed: {error}",
+            hint="try again, what has arrived is kept; or give a local folder",
             field="model",
         ) from error
     # a snapshot's folder is named by its commit, which is what pins the result
     return Located(model, "hub", folder, folder.name)
 
 
+def _transport_errors() -> tuple[type[Exception], ...]:
+    from huggingface_hub import errors
+
+    # of httpx or httpx2, whichever this huggingface_hub is built on
+    return errors.HTTPError, OSError  # type: ignore[attr-defined]
+
+
+def _has_all_weights(snapshot: Path) -> bool:
+    """Whether the download of a snapshot's weights was finished; it is continued when they are needed."""
+    try:
+        return bool(weight_files(snapshot))
+    except ModelError:
+        return False
+
+
 def tensors_of(located: Located) -> dict[str, TensorInfo]:
     """The checkpoint's tensors from headers on disk, or over HTTP when a Hub model's weights are not here."""
-    if located.kind != "hub" or any(located.folder.glob("*.safetensors")):
+    if located.kind != "hub" or _has_all_weights(located.folder):
         return read_index(located.folder)
     from huggingface_hub import errors, get_safetensors_metadata
 
     try:
         files = get_safetensors_metadata(located.name, revision=located.revision).files_metadata
-    except errors.NotASafetensorsRepoError as error:
+    except (errors.NotASafetensorsRepoError, errors.SafetensorsParsingError) as error:
         raise ModelError(
             f"{located.name} is not stored as safetensors",
             hint="pickle files can run code when they are opened: look for a safetensors revision",
             field="model",
         ) from error
-    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
+    except _transport_errors() as error:
         raise ModelError(
             f"the weights of {located.name} are not here and the Hub cannot be reached",
             hint="check the network, or give a local folder",
