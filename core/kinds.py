@@ -2,6 +2,7 @@
 """Every job kind is a function of (spec, workspace, sink, cancel); torch is imported only when one runs."""
 
 from core.events import Cancel, Sink
+from core.quiet import hide_progress_bars
 from core.settings import Settings
 from core.spec import JobSpec
 from core.workspace import Workspace
@@ -11,4 +12,5 @@ def run(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, setting
     """Run the job to its end; raises WorkbenchError or Cancelled, and can be called again to resume."""
     from core.engine import convert
 
+    hide_progress_bars()
     {"convert": convert}[spec.kind](spec, workspace, sink, cancel, settings)

@@ -8,6 +8,7 @@ from typing import Any
 
 from core.calibrate.text import read_text
 from core.errors import ModelError
+from core.quiet import hide_progress_bars
 from core.weights.locate import locate
 
 
@@ -20,6 +21,7 @@ def evaluate_model(model: str, base: str | None, text: str, context: int, window
     folder = locate(model).folder
     from core.evaluate import evaluate, is_converted
 
+    hide_progress_bars()
     original = None
     if is_converted(folder):
         name, revision = _recorded(folder) if base is None else (base, None)

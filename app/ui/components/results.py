@@ -91,6 +91,10 @@ def _percent1(value: float) -> str:
     return percent(value, 1)
 
 
+def _seconds(value: float) -> str:
+    return f"{value:.2f}"
+
+
 def _quality_row(label: str, metrics: Metrics, base: str | None, name: str, show: Any) -> str:
     metric = metrics.get(name)
     if metric is None:
@@ -110,7 +114,7 @@ _LAYER_COLUMNS: tuple[tuple[str, str, Any], ...] = (
     ("cached_numbers", "numbers, converted", integer),
     ("key_error", "error in keys", _percent1),
     ("value_error", "error in values", _percent1),
-    ("seconds", "seconds", number),
+    ("seconds", "seconds", _seconds),
 )
 
 

@@ -107,6 +107,6 @@ _MEMORY_CAPTION = (
     "The weights need their own room.</p>"
 )
 _LAYER_CAPTION = (
-    '<p class="caption">Relative error of each layer\'s non-rotary keys and of its values after the rank '
-    "cut, in the weights.</p>"
+    '<p class="caption">How far each layer\'s non-rotary keys and its values are off after the rank cut, '
+    "measured on the calibration text.</p>"
 )
