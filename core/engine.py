@@ -27,6 +27,7 @@ from core.settings import Settings
 from core.spec import JobSpec
 from core.weights.manifest import Manifest
 from core.weights.skeleton import Skeleton
+from core.weights.space import disk_error, is_disk_error
 from core.weights.tensors import TORCH_DTYPES, TensorSource
 from core.weights.writer import ShardWriter, Unit
 from core.workspace import Workspace
@@ -41,7 +42,12 @@ def convert(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, set
     sink.emit(StageStarted(stage="preparing"))
     ready = prepare(spec, workspace, settings)
     _drop_foreign_work(workspace, ready.fingerprint, sink)
-    Conversion(spec, workspace, ready, sink, cancel).run()
+    try:
+        Conversion(spec, workspace, ready, sink, cancel).run()
+    except OSError as error:
+        if is_disk_error(error):
+            raise disk_error(error) from error
+        raise
     sink.emit(Metric(name="seconds", value=time.monotonic() - started, unit="s"))
     # Linux counts in KiB, macOS in bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

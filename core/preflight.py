@@ -22,8 +22,9 @@ from core.facts import ModelFacts, read_facts
 from core.planning import Plan, make_plan
 from core.settings import Settings
 from core.spec import JobSpec
-from core.weights.index import weight_files
+from core.weights.index import read_index, weight_files
 from core.weights.locate import locate
+from core.weights.skeleton import check_weights
 from core.workspace import Workspace
 
 # raised whenever the bytes written for the same spec change, so that old partial work is not continued
@@ -71,7 +72,8 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
         folder, spec.calibration.text, spec.calibration.tokens, spec.calibration.context
     )
     _check_evaluation(spec, folder)
-    check_output(workspace, _needed_bytes(spec, facts, plan))
+    check_weights(folder, read_index(folder))
+    check_output(workspace, _needed_bytes(windows, facts, plan))
     family = find_architecture(facts.model_type)
     if family is None:
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
@@ -126,11 +128,11 @@ def _used(folder: Path) -> int:
     return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
 
 
-def _needed_bytes(spec: JobSpec, facts: ModelFacts, plan: Plan) -> int:
+def _needed_bytes(windows: Tensor, facts: ModelFacts, plan: Plan) -> int:
     """Weights, two hidden-state files and one covariance per layer."""
     width = 4 if plan.dtype == "float32" else 2
     weights = max(facts.weight_bytes, plan.parameters_after * width)
-    hidden = 2 * spec.calibration.tokens * facts.hidden_size * 4
+    hidden = 2 * windows.numel() * facts.hidden_size * 4
     return weights + hidden + facts.layers * facts.hidden_size**2 * 8 + 20_000_000
 
 

@@ -6,12 +6,13 @@ when its statistics exist; its hidden states are removed only after layer i+1's 
 is killed anywhere continues with the first layer that is missing.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from core.arch import Architecture
@@ -20,6 +21,7 @@ from core.errors import ModelError
 from core.facts import ModelFacts
 from core.rope.scores import PairNorms
 from core.weights.skeleton import Skeleton
+from core.weights.space import create
 
 # tokens per forward pass: large enough for efficient matrix products, small beside one layer's weights
 BATCH_TOKENS = 4096
@@ -97,7 +99,7 @@ def _run_layer(
     observer = Observer(facts, attention, family)
     target = _hidden_file(folder, index + 1)
     partial = target.with_suffix(".partial")
-    output = _map(partial, tuple(hidden.shape))
+    output = _create(partial, tuple(hidden.shape))
     step = max(1, BATCH_TOKENS // hidden.shape[1])
     for first in range(0, hidden.shape[0], step):
         batch = hidden[first : first + step].to(skeleton.device)
@@ -116,7 +118,7 @@ def _run_layer(
 
 def _store_hidden(folder: Path, index: int, hidden: Tensor) -> None:
     partial = _hidden_file(folder, index).with_suffix(".partial")
-    mapped = _map(partial, tuple(hidden.shape))
+    mapped = _create(partial, tuple(hidden.shape))
     mapped.copy_(hidden)
     del mapped
     _sync(partial)
@@ -130,17 +132,20 @@ def _save_statistics(folder: Path, index: int, statistics: LayerStatistics) -> N
         "contribution": statistics.contribution.contiguous(),
         "input_covariance": statistics.input_covariance.contiguous(),
     }
-    save_file(tensors, partial)
+    partial.write_bytes(save(tensors))
     _sync(partial)
     partial.rename(target)
 
 
+def _create(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """A new float32 tensor backed by `path`; raises OSError when the disk is full."""
+    create(path, 4 * math.prod(shape))
+    return _map(path, shape)
+
+
 def _map(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """A float32 tensor backed by `path`, created when missing; pages are written back by the system."""
-    numbers = 1
-    for size in shape:
-        numbers *= size
-    return torch.from_file(str(path), shared=True, size=numbers, dtype=torch.float32).view(shape)
+    """The float32 tensor backed by `path`; pages are written back by the system."""
+    return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=torch.float32).view(shape)
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from core.arch import Architecture
@@ -63,12 +63,12 @@ class Probe:
         weight = source.read(head).to(self._dtype)
         logits = torch.nn.functional.linear(norm(state["hidden"]), weight).float()
         path = self._folder / "expected.safetensors"
-        save_file({"tokens": state["tokens"], "logits": logits}, path)
+        path.write_bytes(save({"tokens": state["tokens"], "logits": logits}))
         return path
 
     def _save(self, index: int, tensors: dict[str, Tensor]) -> None:
         partial = self._file(index).with_suffix(".partial")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        partial.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         partial.rename(self._file(index))
 
     def _file(self, index: int) -> Path:

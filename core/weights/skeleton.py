@@ -6,24 +6,55 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from core.arch import Architecture
+from core.errors import ModelError
 from core.facts import read_config
+from core.weights.index import TensorInfo
 from core.weights.tensors import TensorSource
+
+
+def check_weights(folder: Path, tensors: Mapping[str, TensorInfo]) -> None:
+    """Raise ModelError unless the checkpoint has exactly the tensors of the model in config.json."""
+    model = _empty_model(folder)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    tied = {name for name in model.all_tied_weights_keys if name not in tensors}
+    for name in sorted(wanted.keys() | tensors.keys()):
+        found = tensors[name].shape if name in tensors else "missing"
+        expected = wanted.get(name, "no such tensor")
+        if found != expected and name not in tied:
+            raise ModelError(
+                f"{name} is {found} in the files, config.json says {expected}",
+                hint="fetch the model again: its files do not belong together",
+                field="model",
+            )
+
+
+def _empty_model(folder: Path) -> Any:
+    """The original model on the meta device."""
+    try:
+        config: Any = AutoConfig.for_model(**read_config(folder))
+        # one implementation for every device, so that calibration does not depend on what is installed
+        config._attn_implementation = "sdpa"
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise ModelError(
+            f"transformers cannot build the model of config.json: {error}",
+            hint="fetch the model again, or correct its config.json",
+            field="model",
+        ) from error
 
 
 class Skeleton:
     """The base architecture on the meta device; `layer(i)` gives layer i with its weights, ready to run."""
 
     def __init__(self, folder: Path, family: Architecture, device: torch.device) -> None:
-        settings = read_config(folder)
-        self.config: Any = AutoConfig.for_model(**settings)
-        # one implementation for every device, so that calibration does not depend on what is installed
-        self.config._attn_implementation = "sdpa"
-        with torch.device("meta"):
-            self._model: Any = AutoModelForCausalLM.from_config(self.config)
+        self._model: Any = _empty_model(folder)
+        self.config: Any = self._model.config
         self._source = TensorSource(folder)
         self._family = family
         self.device = device

@@ -10,7 +10,6 @@ depend on how often the run was interrupted.
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.errors import OutputError
 from core.kv_budget import DTYPE_BYTES
 from core.weights.index import TensorInfo
 from core.weights.manifest import Manifest
+from core.weights.space import claim, disk_error
 
 _SAFETENSORS_NAME = {"float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _PARTIAL = ".partial"
@@ -106,13 +105,13 @@ class ShardWriter:
         try:
             with partial.open("wb") as handle:
                 # claims the space now: a full disk is found before hours of work, not after
-                _claim(handle.fileno(), total)
+                claim(handle.fileno(), total)
                 handle.write(header)
                 handle.flush()
                 os.fsync(handle.fileno())
         except OSError as error:
             partial.unlink(missing_ok=True)
-            raise _disk_error(error, total) from error
+            raise disk_error(error, total) from error
 
     def _rename(self, file: Path) -> Path:
         partial = file.with_name(file.name + _PARTIAL)
@@ -166,13 +165,6 @@ def _size(info: TensorInfo) -> int:
     return info.numbers * DTYPE_BYTES[info.dtype]
 
 
-def _claim(descriptor: int, size: int) -> None:
-    if sys.platform == "linux":
-        os.posix_fallocate(descriptor, 0, size)
-    else:  # macOS cannot reserve space this way
-        os.ftruncate(descriptor, size)
-
-
 def _bytes(tensor: Tensor, info: TensorInfo) -> bytes:
     if tuple(tensor.shape) != info.shape:
         raise ValueError(f"{info.name}: planned shape {info.shape}, got {tuple(tensor.shape)}")
@@ -187,15 +179,7 @@ def _write_at(file: Path, offset: int, data: bytes) -> None:
             handle.seek(offset)
             handle.write(data)
     except OSError as error:
-        raise _disk_error(error, len(data)) from error
-
-
-def _disk_error(error: OSError, needed: int) -> OutputError:
-    return OutputError(
-        f"writing the weights failed: {error.strerror}",
-        hint=f"{needed / 1e6:,.0f} MB are needed; free some space and resume",
-        field="out",
-    )
+        raise disk_error(error, len(data)) from error
 
 
 def _sync(file: Path) -> None:
