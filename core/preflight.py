@@ -68,11 +68,11 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
         update={"folder": str(locate(spec.model, revision=facts.revision, settings=settings).folder)}
     )
     folder = Path(facts.folder)
+    check_weights(folder, read_index(folder))
     windows = calibration_windows(
         folder, spec.calibration.text, spec.calibration.tokens, spec.calibration.context
     )
     _check_evaluation(spec, folder)
-    check_weights(folder, read_index(folder))
     check_output(workspace, _needed_bytes(windows, facts, plan))
     family = find_architecture(facts.model_type)
     if family is None:

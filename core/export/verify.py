@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -50,33 +51,40 @@ def verify(folder: Path, expected: Path, dtype: str, kv_bytes: int, cancel: Canc
 
 def _ask(folder: Path, expected: Path, cancel: Cancel) -> Verified:
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    answer, errors = expected.with_name("verify.json"), expected.with_name("verify.log")
-    with answer.open("wb") as stdout, errors.open("wb") as stderr:
+    # not beside the export: on a full disk the answer could not be written
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "core.export.verify", str(folder), str(expected)],
-            stdout=stdout,
-            stderr=stderr,
+            stdout=answer,
+            stderr=errors,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **offline, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
-        try:
-            while True:
-                try:
-                    code = process.wait(timeout=0.2)
-                    break
-                except subprocess.TimeoutExpired:
-                    cancel.check()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        code = _wait(process, cancel)
+        answer.seek(0)
+        errors.seek(0)
+        said, complaint = answer.read().decode(), errors.read().decode(errors="replace")
     if code != 0:
-        last = errors.read_text(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        last = complaint.strip().splitlines()[-1:] or ["no message"]
         raise VerificationError(
             f"the exported model does not load (exit code {code}): {last[0]}",
             hint="killed means out of memory: the whole model must fit for this check" if code < 0 else "",
         )
-    return Verified.model_validate(json.loads(answer.read_text()))
+    return Verified.model_validate(json.loads(said))
+
+
+def _wait(process: subprocess.Popen[bytes], cancel: Cancel) -> int:
+    """The exit code; the process does not outlive a cancelled job."""
+    try:
+        while True:
+            try:
+                return process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                cancel.check()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def _load(folder: Path) -> Any:
