@@ -2,7 +2,6 @@
 """Models that are missing, damaged, dangerous or unknown."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from core.errors import WorkbenchError
+from core.preflight import prepare
+from core.settings import Settings
+from core.spec import JobSpec
+from core.workspace import Workspace
 
 Refused = Callable[..., WorkbenchError]
 
@@ -138,15 +141,14 @@ def test_a_rope_scaling_without_its_numbers(
     assert "config.json" in refused(model=str(broken)).message
 
 
+@pytest.mark.parametrize("age", ["new", "with the frequencies Llama 2 was saved with"])
 def test_the_undamaged_copy_is_accepted(
-    spec: Callable[..., Any], broken: Path, out: Path, tmp_path: Path
+    age: str, spec: Callable[..., JobSpec], broken: Path, out: Path, tmp_path: Path
 ) -> None:
     """Otherwise every refusal above could have another reason."""
-    from core.preflight import prepare
-    from core.settings import Settings
-    from core.workspace import Workspace
-
+    if age != "new":
+        names = [f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(4)]
+        change_weights(broken, lambda tensors: tensors.update({name: torch.ones(8) for name in names}))
     workspace = Workspace(work=out.with_name("out.partial"), result=out)
     ready = prepare(spec(model=str(broken)), workspace, Settings(data_dir=tmp_path / "home"))
     assert ready.plan.problems == ()
-    shutil.rmtree(workspace.work)
