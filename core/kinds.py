@@ -2,7 +2,7 @@
 """Every job kind is a function of (spec, workspace, sink, cancel); torch is imported only when one runs."""
 
 from core.events import Cancel, Sink
-from core.quiet import hide_progress_bars
+from core.process import hide_progress_bars, return_freed_memory
 from core.settings import Settings
 from core.spec import JobSpec
 from core.workspace import Workspace
@@ -13,4 +13,5 @@ def run(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, setting
     from core.engine import convert
 
     hide_progress_bars()
+    return_freed_memory()
     {"convert": convert}[spec.kind](spec, workspace, sink, cancel, settings)

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.calibrate.text import read_text
 from core.errors import ModelError
-from core.quiet import hide_progress_bars
+from core.process import hide_progress_bars
 from core.weights.locate import locate
 
 
