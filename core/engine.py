@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layer loop: read, convert, write, emit. Memory holds one layer; every step can be resumed."""
 
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +21,7 @@ from core.export.verify import verify
 from core.measure import measure
 from core.planning import LayerPlan
 from core.preflight import Prepared, prepare
+from core.process import peak_memory_bytes
 from core.settings import Settings
 from core.spec import JobSpec
 from core.weights.manifest import Manifest
@@ -49,9 +48,7 @@ def convert(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, set
             raise disk_error(error) from error
         raise
     sink.emit(Metric(name="seconds", value=time.monotonic() - started, unit="s"))
-    # Linux counts in KiB, macOS in bytes
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    sink.emit(Metric(name="peak_memory_bytes", value=peak, unit="bytes"))
+    sink.emit(Metric(name="peak_memory_bytes", value=peak_memory_bytes(), unit="bytes"))
 
 
 class Conversion:

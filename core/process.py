@@ -2,7 +2,10 @@
 """Habits of a process that runs the engine."""
 
 import ctypes
+import re
+import resource
 import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD = -1
 _TRIM_BYTES = 1 << 20
@@ -26,3 +29,12 @@ def return_freed_memory() -> None:
             ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
         except AttributeError:  # musl has no such knob
             return
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    if sys.platform == "linux":
+        # not getrusage: its peak survives exec, so a small process started by a large one looks large
+        status = Path("/proc/self/status").read_text()
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

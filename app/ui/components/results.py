@@ -152,7 +152,7 @@ def downloads(job_id: str, files: Sequence[StoredArtefact]) -> str:
         f'<div class="buttons"><a class="button primary" href="{base}/archive" download>'
         f"Download archive · {size(total, unit)}</a>"
         f'<a class="button" href="{base}/checksums" download>Checksums</a></div>'
-        f"{framed('files', rows)}"
+        f"<details><summary>{len(files)} files, one by one</summary>{framed('files', rows)}</details>"
         '<p class="caption">Unpack the archive and load the folder with <code>transformers</code>; '
         "the model card inside says how. Broken downloads can be resumed.</p>"
     )
