@@ -43,7 +43,7 @@ style: install
 	@$(BIN)/ruff check --fix .
 
 bench: install
-	@$(BIN)/python -m pytest tests/bench --override-ini python_files='bench_*.py' -s
+	@$(BIN)/python -m pytest tests/bench --numprocesses 0 --override-ini python_files='bench_*.py' -s
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

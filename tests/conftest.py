@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from core.settings import Settings
 
@@ -93,7 +94,9 @@ def demo_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     from core.weights.demo import prepare_demo
 
     home = Settings(data_dir=Path(__file__).parent.parent / "build" / "test-home")
-    prepare_demo(home)
+    home.models_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(home.models_dir / "demo.lock"):  # the suite runs in more than one process
+        prepare_demo(home)
     data = tmp_path_factory.mktemp("home")
     (data / "models").symlink_to(home.models_dir)
     return Settings(data_dir=data)

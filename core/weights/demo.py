@@ -7,6 +7,7 @@ needs no network. bfloat16 is what the published checkpoint uses, so the KV byte
 
 import shutil
 import sys
+import tempfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -50,12 +51,18 @@ def prepare_demo(settings: Settings) -> Path:
     for holder, name in ((model, "hf_quantizer"), (model.config, "quantization_config")):
         if name in vars(holder):
             delattr(holder, name)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # a name of its own: two programs may prepare the demo at the same time
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    partial.rename(folder)
+    try:
+        partial.chmod(0o755)
+        partial.rename(folder)
+    except OSError:
+        shutil.rmtree(partial)
+        if not (folder / "model.safetensors").is_file():
+            raise
     return folder
 
 
