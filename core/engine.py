@@ -11,6 +11,7 @@ from torch import Tensor
 
 from core.calibrate.statistics import collect, load_statistics
 from core.convert import AttentionWeights, LatentLayer, convert_layer
+from core.errors import OutputError
 from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
 from core.export.card import write_card
 from core.export.folder import mla_config, write_small_files
@@ -31,6 +32,9 @@ from core.weights.tensors import TORCH_DTYPES, TensorSource
 from core.weights.writer import ShardWriter, Unit
 from core.workspace import Workspace
 
+# names the conversion that a work folder belongs to
+_MARK = "fingerprint"
+
 
 def convert(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, settings: Settings) -> None:
     """Convert the model of `spec`; the result folder appears when everything is verified and measured.
@@ -40,7 +44,7 @@ def convert(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, set
     started = time.monotonic()
     sink.emit(StageStarted(stage="preparing"))
     ready = prepare(spec, workspace, settings)
-    _drop_foreign_work(workspace, ready.fingerprint, sink)
+    _own_work(workspace, ready.fingerprint, sink)
     try:
         Conversion(spec, workspace, ready, sink, cancel).run()
     except OSError as error:
@@ -254,16 +258,23 @@ def _sentence(row: Mapping[str, Any]) -> str:
     )
 
 
-def _drop_foreign_work(workspace: Workspace, fingerprint: str, sink: Sink) -> None:
-    """Partial work of another model, text or recipe is of no use: start over and say so."""
-    manifest = workspace.work / "manifest.json"
-    mark = workspace.work / "fingerprint"
-    if any(workspace.work.iterdir()) and (not mark.is_file() or mark.read_text() != fingerprint):
-        sink.emit(
-            Log(level="warning", message="partial work of a different conversion was found: starting over")
+def _own_work(workspace: Workspace, fingerprint: str, sink: Sink) -> None:
+    """Continue our own partial work, start over when it is of another model, text or recipe.
+
+    Raises OutputError when the work folder holds anything that is not ours: nothing of a user is removed.
+    """
+    mark = workspace.work / _MARK
+    found = [entry for entry in workspace.work.iterdir() if not entry.name.startswith(".")]
+    if found and not mark.is_file():
+        raise OutputError(
+            f"'{workspace.work}' exists and was not made by a conversion",
+            hint="choose another output folder, or move that folder away",
+            field="out",
         )
-        shutil.rmtree(workspace.work)
-        workspace.work.mkdir()
-    elif manifest.is_file():
+    if found and mark.read_text() != fingerprint:
+        sink.emit(Log(level="warning", message="partial work of another conversion was found: starting over"))
+        for entry in found:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    elif (workspace.work / "manifest.json").is_file():
         sink.emit(Log(message="continuing with what an earlier run finished"))
     mark.write_text(fingerprint)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from folder_digest import digest
 
-from core.errors import Cancelled
+from core.errors import Cancelled, OutputError
 from core.spec import JobSpec
 
 
@@ -82,3 +82,15 @@ def test_sharding_changes_only_the_files(
     first, second = TensorSource(one), TensorSource(many)
     assert first.infos.keys() == second.infos.keys()
     assert all(first.read(name).equal(second.read(name)) for name in first.infos)
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(
+    tiny_checkpoint: Path, tiny_spec: Callable[..., JobSpec], convert_to: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The work folder is named after the output: something else may have that name already."""
+    precious = tmp_path / "out.partial" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    with pytest.raises(OutputError, match="not made by a conversion"):
+        convert_to(tiny_spec(tiny_checkpoint))
+    assert precious.read_text() == "years of work"
