@@ -54,46 +54,65 @@ class LatentLayer:
 def convert_layer(
     weights: AttentionWeights, statistics: LayerStatistics, inv_freq: Tensor, plan: LayerPlan, recipe: Recipe
 ) -> LatentLayer:
-    """Convert one attention layer; tensors come back in float64 (inv_freq in float32).
+    """Convert one attention layer; tensors come back on the CPU, in float64 (inv_freq in float32).
 
-    inv_freq: (d_h/2,) the model's frequencies after its own rope scaling. A scaling that also multiplies
-    cos and sin (yarn) is the model's business: it scales every score alike, rotary or not.
+    The arithmetic runs where the weights are. inv_freq: (d_h/2,) the model's frequencies after its own rope
+    scaling. A scaling that also multiplies cos and sin (yarn) is the model's business: it scales every score
+    alike, rotary or not.
     """
+    kept = SELECT[recipe.rope_select](
+        statistics.contribution, plan.qk_rope_head_dim // 2, recipe.rope_select_start
+    )
+    tensors, key_error, value_error = latent_tensors(
+        weights, kept, statistics.input_covariance, inv_freq, plan, recipe
+    )
+    return LatentLayer(
+        {name: tensor.cpu() for name, tensor in tensors.items()}, kept, float(key_error), float(value_error)
+    )
+
+
+def latent_tensors(
+    weights: AttentionWeights,
+    kept: Tensor,
+    covariance: Tensor,
+    inv_freq: Tensor,
+    plan: LayerPlan,
+    recipe: Recipe,
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """(tensors, key error, value error) on the device of the weights; the other arguments may be elsewhere."""
+    device = weights.k.device
+    covariance = covariance.to(device, WORK)
     kv_heads, head_dim = plan.groups, plan.qk_rope_head_dim + plan.qk_nope_head_dim
-    pairs = plan.qk_rope_head_dim // 2
-    kept = SELECT[recipe.rope_select](statistics.contribution, pairs, recipe.rope_select_start)
-    rope_dims, nope_dims = _split_dims(kept, head_dim)
+    rope_dims, nope_dims = (dims.to(device) for dims in _split_dims(kept, head_dim))
     key = weights.k.to(WORK).view(kv_heads, head_dim, -1)
     k_rope, k_nope = _gather(key, rope_dims), _gather(key, nope_dims)
     value = weights.v.to(WORK)
     factors = FORM[recipe.factor_form](k_nope.flatten(0, 1), value, plan.k_rank, plan.v_rank)
-    covariance = statistics.input_covariance.to(WORK)
     down_k, down_v = factors.down[: plan.k_rank], factors.down[-plan.v_rank :]
     tensors = {
         "kv_a_proj_with_mqa.weight": torch.cat([factors.down, k_rope.flatten(0, 1)]),
         "k_b_proj.weight": factors.k_up,
         "v_b_proj.weight": factors.v_up,
         "o_proj.weight": weights.o.to(WORK),
-        "inv_freq": inv_freq[kept].to(torch.float32),
+        "inv_freq": inv_freq[kept].to(device, torch.float32),
     }
     tensors |= _query(weights, nope_dims, rope_dims)
     tensors |= _biases(weights, plan, rope_dims)
-    return LatentLayer(
+    return (
         tensors,
-        kept,
         relative_error(k_nope.flatten(0, 1), factors.k_up @ down_k, covariance),
         relative_error(value, factors.v_up @ down_v, covariance),
     )
 
 
-def relative_error(original: Tensor, approximation: Tensor, covariance: Tensor) -> float:
+def relative_error(original: Tensor, approximation: Tensor, covariance: Tensor) -> Tensor:
     """sqrt(E|(W - W')x|^2 / E|Wx|^2) with E[x x^T] = covariance; 0 when there is nothing to approximate."""
     if original.numel() == 0:
-        return 0.0
+        return covariance.new_zeros(())
     difference = original - approximation
     error = ((difference @ covariance) * difference).sum()
     size = ((original @ covariance) * original).sum()
-    return float((error.clamp_min(0) / size.clamp_min(torch.finfo(WORK).tiny)).sqrt())
+    return (error.clamp_min(0) / size.clamp_min(torch.finfo(WORK).tiny)).sqrt()
 
 
 def _split_dims(kept: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
@@ -102,8 +121,9 @@ def _split_dims(kept: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     kept (n_kv, r) -> (n_kv, 2r) = [first halves, second halves] and (n_kv, d_h - 2r), ascending.
     """
     rope = torch.cat([kept, kept + head_dim // 2], dim=1)
-    is_nope = torch.ones(kept.shape[0], head_dim, dtype=torch.bool).scatter(1, rope, False)
-    nope = torch.arange(head_dim).expand(kept.shape[0], -1)[is_nope].view(kept.shape[0], -1)
+    is_rope = torch.zeros(kept.shape[0], head_dim, dtype=torch.int64).scatter(1, rope, 1)
+    # a stable sort puts the other dims first and leaves them ascending
+    nope = is_rope.sort(dim=1, stable=True).indices[:, : head_dim - rope.shape[1]]
     return rope, nope
 
 
@@ -134,10 +154,10 @@ def _biases(weights: AttentionWeights, plan: LayerPlan, rope_dims: Tensor) -> di
     found = {}
     if weights.k_bias is not None:
         bias = weights.k_bias.to(WORK).view(*rope_dims.shape[:1], -1, 1)
-        latent = torch.zeros(plan.kv_lora_rank, dtype=WORK)
+        latent = bias.new_zeros(plan.kv_lora_rank)
         found["kv_a_proj_with_mqa.bias"] = torch.cat([latent, _gather(bias, rope_dims).flatten()])
     if weights.v_bias is not None or weights.o_bias is not None:
-        total = torch.zeros(weights.o.shape[0], dtype=WORK)
+        total = weights.o.new_zeros(weights.o.shape[0], dtype=WORK)
         if weights.v_bias is not None:
             kv_heads = rope_dims.shape[0]
             group = weights.o.shape[1] // weights.v_bias.shape[0]
