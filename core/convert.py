@@ -79,7 +79,7 @@ def latent_tensors(
     plan: LayerPlan,
     recipe: Recipe,
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """(tensors, key error, value error) on the device of the weights; the other arguments may be elsewhere."""
+    """(tensors, key error, value error) on the device of the weights, wherever the rest is."""
     device = weights.k.device
     covariance = covariance.to(device, WORK)
     kv_heads, head_dim = plan.groups, plan.qk_rope_head_dim + plan.qk_nope_head_dim

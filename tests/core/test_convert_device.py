@@ -36,8 +36,8 @@ def layer_plan(rope_dim: int, k_rank: int, v_rank: int, rank: int) -> LayerPlan:
 @pytest.mark.parametrize("rope_dim", [0, 4, HEAD_DIM])
 @pytest.mark.parametrize("form", ["joint", "split"])
 def test_a_layer_is_converted_where_its_weights_are(form: str, rope_dim: int, has_bias: bool) -> None:
-    k_rank = v_rank = 6
-    plan = layer_plan(rope_dim, k_rank, v_rank, 12 if form == "split" else 6)
+    v_rank, k_rank = 6, 0 if form == "split" and rope_dim == HEAD_DIM else 6
+    plan = layer_plan(rope_dim, k_rank, v_rank, k_rank + v_rank if form == "split" else 6)
     recipe = Recipe(rope_select="2-norm", factor_form=form)
     kv, q = KV_HEADS * HEAD_DIM, HEADS * HEAD_DIM
     with FakeTensorMode():
