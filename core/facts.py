@@ -73,11 +73,28 @@ def read_facts(model: str, *, revision: str | None = None, settings: Settings | 
 
 
 def facts_of(located: Located, tensors: Mapping[str, TensorInfo]) -> ModelFacts:
-    """Facts from a model's config.json and the headers of its tensors."""
+    """Facts from a model's config.json and the headers of its tensors.
+
+    Raises ModelError when config.json has no usable dimensions; for a family that cannot be converted, which
+    may well call them otherwise, the error says that instead.
+    """
     config = read_config(located.folder)
     text = config.get("text_config", config)
     if not isinstance(text, dict):
         raise _unusable("text_config")
+    try:
+        return _facts(located, tensors, config, text)
+    except ModelError as error:
+        family = find_architecture(str(text.get("model_type", "unknown")))
+        if "model_type" in config and (family is None or text is not config):
+            problem = _unknown_family(config)
+            raise ModelError(problem.message, hint=problem.hint, field="model") from error
+        raise
+
+
+def _facts(
+    located: Located, tensors: Mapping[str, TensorInfo], config: dict[str, Any], text: dict[str, Any]
+) -> ModelFacts:
     model_type = str(text.get("model_type", "unknown"))
     family = find_architecture(model_type)
     heads = _integer(text, "num_attention_heads")
@@ -177,13 +194,7 @@ def _problems(
     layers: int,
 ) -> list[Problem]:
     if family is None or text is not config:
-        supported = ", ".join(sorted(kind for one in ARCHITECTURES for kind in one.model_types))
-        return [
-            Problem(
-                message=f"models of type '{config.get('model_type', 'unknown')}' cannot be converted yet",
-                hint=f"supported model types: {supported}",
-            )
-        ]
+        return [_unknown_family(config)]
     problems = []
     rope = rope_parameters(text)["rope_type"]
     if rope not in family.rope_types:
@@ -207,6 +218,14 @@ def _problems(
             )
     problems += _shape_problems(text, family, tensors, layers)
     return problems
+
+
+def _unknown_family(config: dict[str, Any]) -> Problem:
+    supported = ", ".join(sorted(kind for one in ARCHITECTURES for kind in one.model_types))
+    return Problem(
+        message=f"models of type '{config.get('model_type', 'unknown')}' cannot be converted yet",
+        hint=f"supported model types: {supported}",
+    )
 
 
 def _shape_problems(

@@ -69,11 +69,19 @@ def weight_files(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            # a name with a path in it would read, and copy into the result, files outside the model's folder
+            outside = [name for name in names if name in ("", ".", "..") or "/" in name or "\\" in name]
             missing = [name for name in names if not (folder / name).is_file()]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{index.name} does not parse", hint="fetch the file again", field="model"
             ) from error
+        if outside:
+            raise ModelError(
+                f"{index.name} names a weight file outside the folder: {outside[0]!r}",
+                hint="this is not how models are published: do not use it",
+                field="model",
+            )
         if missing:
             raise ModelError(
                 f"{len(missing)} of {len(names)} weight files are missing, first {missing[0]}",

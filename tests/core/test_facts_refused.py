@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models that cannot be converted say why, from the header alone."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,41 @@ def test_another_architecture_is_refused_by_name_with_what_there_is(
     (problem,) = facts({**published["small"], "model_type": model_type}).problems
     assert f"'{model_type}'" in problem.message
     assert all(kind in problem.hint for family in ARCHITECTURES for kind in family.model_types)
+
+
+GPT2 = {"n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024, "n_ctx": 1024, "vocab_size": 50257}
+MAMBA = {"d_model": 768, "hidden_size": 768, "state_size": 16, "num_hidden_layers": 24, "vocab_size": 50280}
+BLOOM = {"n_embed": 1024, "hidden_size": 1024, "n_head": 16, "n_layer": 24, "vocab_size": 250880}
+T5 = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_heads": 8, "num_layers": 6, "vocab_size": 32128}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config"), [("gpt2", GPT2), ("mamba", MAMBA), ("bloom", BLOOM), ("t5", T5)]
+)
+def test_a_family_with_other_words_for_its_sizes_is_refused_by_name(
+    model_type: str,
+    config: dict[str, Any],
+    published: Published,
+    hollow: Callable[..., Path],
+    shapes_of: Callable[..., Shapes],
+) -> None:
+    folder = hollow({"model_type": model_type, **config}, shapes=shapes_of(published["small"]))
+    with pytest.raises(ModelError) as caught:
+        read_facts(str(folder))
+    assert caught.value.message == f"models of type '{model_type}' cannot be converted yet"
+    assert "llama" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "name", ["../model.safetensors", "/etc/passwd", "sub/model.safetensors", "..\\x", ".."]
+)
+def test_an_index_that_leaves_the_folder_is_refused(
+    name: str, published: Published, hollow: Callable[..., Path]
+) -> None:
+    folder = hollow(published["small"])
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(ModelError, match="outside the folder"):
+        read_facts(str(folder))
 
 
 def test_a_vision_model_around_a_llama_is_refused_by_its_own_name(
