@@ -8,7 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
+import transformers
 from torch import Tensor
 
 from core.arch import Architecture, find_architecture
@@ -19,6 +21,7 @@ from core.errors import ModelError, OutputError
 from core.evaluate import cut_windows
 from core.export.record import sha256_of
 from core.facts import ModelFacts, read_facts
+from core.kv_budget import DTYPE_BYTES
 from core.planning import Plan, make_plan
 from core.settings import Settings
 from core.spec import JobSpec
@@ -63,6 +66,7 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     facts.raise_if_unsupported()
     plan = make_plan(spec, facts)
     plan.raise_if_blocked()
+    check_memory(plan)
     # only now are the weights of a Hub model fetched
     facts = facts.model_copy(
         update={"folder": str(locate(spec.model, revision=facts.revision, settings=settings).folder)}
@@ -78,7 +82,23 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     if family is None:
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
     files = {file.name: sha256_of(file) for file in weight_files(folder)}
-    return Prepared(facts, family, plan, device, windows, files, _fingerprint(spec, files))
+    fingerprint = _fingerprint(spec, folder, windows, device, files)
+    return Prepared(facts, family, plan, device, windows, files, fingerprint)
+
+
+def check_memory(plan: Plan) -> None:
+    """Raise ModelError when the converted model is larger than this machine's memory.
+
+    Converting holds one layer, but in the end the whole model is loaded once, in its stored dtype.
+    """
+    needed = plan.parameters_after * DTYPE_BYTES[plan.dtype]
+    present = psutil.virtual_memory().total
+    if needed > present:
+        raise ModelError(
+            f"the converted model takes {needed / 1e9:,.1f} GB, this machine has {present / 1e9:,.1f} GB",
+            hint="loading it to verify it needs that much memory: use a larger machine or a smaller dtype",
+            field="model",
+        )
 
 
 def _check_evaluation(spec: JobSpec, folder: Path) -> None:
@@ -130,15 +150,18 @@ def _used(folder: Path) -> int:
 
 def _needed_bytes(windows: Tensor, facts: ModelFacts, plan: Plan) -> int:
     """Weights, two hidden-state files and one covariance per layer."""
-    width = 4 if plan.dtype == "float32" else 2
-    weights = max(facts.weight_bytes, plan.parameters_after * width)
+    weights = max(facts.weight_bytes, plan.parameters_after * DTYPE_BYTES[plan.dtype])
     hidden = 2 * windows.numel() * facts.hidden_size * 4
     return weights + hidden + facts.layers * facts.hidden_size**2 * 8 + 20_000_000
 
 
-def _fingerprint(spec: JobSpec, files: dict[str, str]) -> str:
-    """Everything the written bytes depend on."""
-    text = hashlib.sha256(read_text(spec.calibration.text).encode()).hexdigest()
+def _fingerprint(
+    spec: JobSpec, folder: Path, windows: Tensor, device: torch.device, files: dict[str, str]
+) -> str:
+    """Everything the written bytes depend on; the windows stand for calibration text and tokenizer."""
+    tokens = hashlib.sha256(windows.contiguous().numpy().tobytes()).hexdigest()
+    config = sha256_of(folder / "config.json")
+    programs = [ENGINE_VERSION, torch.__version__, transformers.__version__, os.name, device.type]
     relevant = spec.model_dump(mode="json", exclude={"model", "revision", "preset", "evaluation", "device"})
-    parts = [ENGINE_VERSION, torch.__version__, os.name, relevant, text, sorted(files.items())]
+    parts = [programs, relevant, list(windows.shape), tokens, config, sorted(files.items())]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

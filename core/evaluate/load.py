@@ -26,7 +26,11 @@ def load_model(folder: Path, *, dtype: torch.dtype | None, device: str | torch.d
     family: Any = MLAForCausalLM if is_converted(folder) else AutoModelForCausalLM
     try:
         model, found = family.from_pretrained(
-            folder, dtype=dtype or "auto", local_files_only=True, output_loading_info=True
+            folder,
+            dtype=dtype or "auto",
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"'{folder}' does not load: {error}", hint="convert or fetch it again") from error

@@ -2,10 +2,12 @@
 """Models that are missing, damaged, dangerous or unknown."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -52,6 +54,37 @@ def test_a_folder_without_tokenizer(refused: Refused, broken: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (broken / name).unlink()
     assert "tokenizer" in refused(model=str(broken)).message
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "{", "[]", "3", "null", '{"model": {}}', '{"added_tokens": [], "model": {"type": "BPE"}}']
+)
+def test_a_damaged_tokenizer(text: str, refused: Refused, broken: Path) -> None:
+    (broken / "tokenizer.json").write_text(text)
+    assert "no tokenizer that loads" in refused(model=str(broken)).message
+
+
+def test_a_model_larger_than_the_memory(refused: Refused, broken: Path) -> None:
+    """Its vocabulary is a hole in a file, twice as large as this machine's memory."""
+    rows = 2 * psutil.virtual_memory().total // (64 * 4)
+    file = broken / "model.safetensors"
+    data = file.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header.pop("__metadata__")
+    header["model.embed_tokens.weight"]["shape"] = [rows, 64]
+    position = 0
+    for entry in header.values():  # safetensors allows no gaps
+        entry["data_offsets"] = [position, position + 4 * math.prod(entry["shape"])]
+        position = entry["data_offsets"][1]
+    text = json.dumps(header).encode()
+    with file.open("wb") as handle:
+        handle.write(len(text).to_bytes(8, "little") + text)
+        handle.truncate(8 + len(text) + position)
+    change_config(broken, vocab_size=rows)
+    error = refused(model=str(broken))
+    assert f"this machine has {psutil.virtual_memory().total / 1e9:,.1f} GB" in error.message
+    assert "memory" in error.hint
 
 
 @pytest.mark.parametrize(
