@@ -15,7 +15,7 @@ from app.services.bell import CeleryBell
 from app.services.reconcile import keep_reconciled
 from app.services.workbench import Workbench
 from app.ui.mount import mount_page
-from core.settings import Settings
+from core.settings import Settings, load_settings
 from core.store import Bell, open_store
 
 
@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
 
 def create_api(settings: Settings | None = None, bell: Bell | None = None) -> FastAPI:
     """REST without the page."""
-    settings = settings or Settings()
+    settings = settings or load_settings()
     store = open_store(settings, migrate=True)
     own_bell = CeleryBell(settings)
     workbench = Workbench(settings, store, bell or own_bell)

@@ -55,8 +55,8 @@ def find_preset(name: str) -> Preset:
 
 
 def spec_from_preset(name: str, **fields: Any) -> JobSpec:
-    """A JobSpec with the preset's recipe and budget, `fields` (None means unset) laid over it."""
+    """A JobSpec with the preset's recipe and budget, `fields` laid over it; a None is said, not left out."""
     preset = find_preset(name)
-    given = {key: value for key, value in fields.items() if value is not None}
+    given = dict(fields)
     recipe = preset.recipe.model_dump() | given.pop("recipe", {})
     return parse_spec({"preset": name, "keep": preset.keep} | given | {"recipe": recipe})

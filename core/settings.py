@@ -5,9 +5,12 @@ import hashlib
 import tempfile
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import SpecError
 
 
 class Settings(BaseSettings):
@@ -25,7 +28,17 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(30.0, description="a job whose heartbeat is older is taken for dead", gt=0)
     heartbeat_seconds: float = Field(5.0, description="how often a running job renews its lease", gt=0)
     threads: int = Field(0, description="CPU threads of a conversion; 0 means all cores", ge=0)
-    concurrency: int = Field(1, description="jobs one worker runs at the same time; one per GPU", ge=1)
+    concurrency: int = Field(1, description="jobs one worker runs at the same time; they share its GPU", ge=1)
+
+    @field_validator("heartbeat_seconds")
+    @classmethod
+    def _a_beat_may_be_missed(cls, value: float, info: ValidationInfo) -> float:
+        lease = info.data.get("lease_seconds")
+        if lease is not None and value > lease / 2:
+            raise ValueError(
+                f"{value:g} is more than half of lease_seconds {lease:g}: one late beat loses a job"
+            )
+        return value
 
     @cached_property
     def home(self) -> Path:
@@ -57,3 +70,18 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """Models prepared by the workbench itself: the demo."""
         return self.home / "models"
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings of the environment with `given` over them; raises SpecError naming variable and fix."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        name = field.removeprefix("mla_").lower()
+        known = Settings.model_fields.get(name)
+        about = (known.description or "") if known else ""
+        raise SpecError(
+            f"MLA_{name.upper()}: {first['msg']}", hint=about or "see MLA_ in the reference", field=name
+        ) from error

@@ -6,10 +6,12 @@ never be imported here: a process that forks after torch has computed hangs.
 """
 
 import os
+import sys
 
 from celery import Celery
 
-from core.settings import Settings
+from core.errors import WorkbenchError
+from core.settings import Settings, load_settings
 from core.store import RUN_QUEUE
 from workers import presence
 
@@ -52,5 +54,10 @@ def make_app(settings: Settings) -> Celery:
 
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-app = make_app(Settings())
-presence.connect(presence.Presence(Settings(), app))
+try:
+    _settings = load_settings()
+except WorkbenchError as error:
+    # Celery imports this module: a message instead of its traceback
+    sys.exit(f"error: {error}")
+app = make_app(_settings)
+presence.connect(presence.Presence(_settings, app))

@@ -3,7 +3,7 @@
 
 from celery import Task
 
-from core.settings import Settings
+from core.settings import load_settings
 from core.store import RUN_TASK
 from workers.celery_app import app
 from workers.supervisor import supervise
@@ -12,4 +12,4 @@ from workers.supervisor import supervise
 @app.task(name=RUN_TASK, bind=True)  # type: ignore[untyped-decorator]  # celery ships no types
 def run(self: Task, job_id: str) -> None:
     """Supervise the job, if it still waits."""
-    supervise(Settings(), job_id, self.request.hostname)
+    supervise(load_settings(), job_id, self.request.hostname)

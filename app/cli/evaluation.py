@@ -9,6 +9,7 @@ from typing import Any
 from core.calibrate.text import read_text
 from core.errors import ModelError
 from core.process import hide_progress_bars
+from core.settings import load_settings
 from core.weights.locate import locate
 
 
@@ -18,14 +19,15 @@ def evaluate_model(model: str, base: str | None, text: str, context: int, window
     Raises ModelError when a model is missing, TextError when the text is unusable or too short.
     """
     content = read_text(text)
-    folder = locate(model).folder
+    settings = load_settings()
+    folder = locate(model, settings=settings).folder
     from core.evaluate import evaluate, is_converted
 
     hide_progress_bars()
     original = None
     if is_converted(folder):
         name, revision = _recorded(folder) if base is None else (base, None)
-        original = locate(name, revision=revision).folder
+        original = locate(name, revision=revision, settings=settings).folder
 
     def on_window(done: int, total: int) -> None:
         print(f"window {done} of {total}", file=sys.stderr)

@@ -9,7 +9,7 @@ import typer
 
 from app.cli.output import reported, show
 from app.services.bell import CeleryBell
-from core.settings import Settings
+from core.settings import load_settings
 from core.store import Store, open_store
 from core.store.views import JobView
 
@@ -22,7 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON object on std
 @contextmanager
 def _store(json: bool) -> Iterator[Store]:
     with reported(json):
-        store = open_store(Settings(), migrate=True)
+        store = open_store(load_settings(), migrate=True)
         try:
             yield store
         finally:
@@ -62,7 +62,7 @@ def resume(job: Job, json: Json = False) -> None:
     """Queue a cancelled, failed or interrupted job again; it continues after its last finished layer."""
     with _store(json) as store:
         view = store.resume(job)
-        CeleryBell(Settings()).ring(job)
+        CeleryBell(load_settings()).ring(job)
         show(view.model_dump(mode="json"), json, [_line(view)])
 
 
@@ -71,7 +71,7 @@ def logs(job: Job) -> None:
     """The log of a job."""
     with _store(False) as store:
         store.get(job)
-        path = Settings().jobs_dir / job / "log.txt"
+        path = load_settings().jobs_dir / job / "log.txt"
         print(path.read_text(errors="replace") if path.is_file() else "nothing was logged yet", end="")
 
 

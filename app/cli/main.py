@@ -2,27 +2,26 @@
 """Commands of `mla-workbench`. Torch is imported only by the commands that compute."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from app.cli import jobs
-from app.cli.output import TerminalSink, bytes_text, reported, show
-from core.errors import OutputError
-from core.events import NeverCancel
+from app.cli.conversion import run_conversion
+from app.cli.output import bytes_text, reported, show
+from app.cli.request import NO_PRESET, convert_spec, spec_from_options
 from core.facts import read_facts
 from core.planning import make_plan
-from core.presets import PRESETS, spec_from_preset
-from core.settings import Settings
+from core.presets import PRESETS
+from core.settings import load_settings
 from core.spec import Calibration, Evaluation, JobSpec
-from core.workspace import Workspace
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(jobs.cli, name="jobs")
 
 Model = Annotated[str, typer.Argument(help="a local folder, a Hub id, or demo")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
-PresetName = Annotated[str, typer.Option(help=f"one of: {', '.join(PRESETS)}")]
+PresetName = Annotated[str, typer.Option(help=f"one of: {', '.join(PRESETS)}, {NO_PRESET}")]
 Keep = Annotated[
     float | None, typer.Option(help="fraction of KV-cache bytes that stays; default: the preset's")
 ]
@@ -44,7 +43,7 @@ def serve(
 
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     with reported(False):
-        raise typer.Exit(run(Settings.model_validate(Settings().model_dump() | given)))
+        raise typer.Exit(run(load_settings(**given)))
 
 
 @cli.command()
@@ -53,14 +52,14 @@ def demo() -> None:
     from core.weights.demo import prepare_demo
 
     with reported(False):
-        print(prepare_demo(Settings()))
+        print(prepare_demo(load_settings()))
 
 
 @cli.command()
 def inspect(model: Model, revision: Revision = None, json: Json = False) -> None:
     """Facts of a model from its config and index; no weights are read."""
     with reported(json):
-        facts = read_facts(model, revision=revision)
+        facts = read_facts(model, revision=revision, settings=load_settings())
         show(
             facts.model_dump(mode="json") | {"attention": facts.attention_kind},
             json,
@@ -90,18 +89,17 @@ def plan(
 ) -> None:
     """What every layer will look like and cost, and what stands in the way."""
     with reported(json):
-        recipe = _recipe(rope_select=rope_select, factor_form=factor_form)
-        spec = spec_from_preset(
+        spec = spec_from_options(
             preset,
+            {"rope_select": rope_select, "factor_form": factor_form},
             model=model,
             revision=revision,
             keep=keep,
             rope_dim=rope_dim,
             kv_rank=kv_rank,
             dtype=dtype,
-            recipe=recipe,
         )
-        found = make_plan(spec, read_facts(model, revision=revision))
+        found = make_plan(spec, read_facts(model, revision=revision, settings=load_settings()))
         first = found.layers[0]
         show(
             found.model_dump(mode="json") | {"factor": found.factor},
@@ -132,8 +130,12 @@ def convert(
     tokens: Annotated[int, typer.Option(help="calibration tokens")] = Calibration().tokens,
     context: Annotated[int, typer.Option(help="tokens per calibration window")] = Calibration().context,
     evaluation: Annotated[str, typer.Option(help="held-out text; 'none' skips it")] = Evaluation().text,
+    evaluation_context: Annotated[
+        int, typer.Option(help="tokens per evaluation window")
+    ] = Evaluation().context,
+    windows: Annotated[int, typer.Option(help="evaluation windows")] = Evaluation().windows,
     rope_select: Choice = None,
-    rope_select_start: Annotated[int, typer.Option(help="first pair of --rope-select uniform")] = 0,
+    rope_select_start: Annotated[int | None, typer.Option(help="first pair of --rope-select uniform")] = None,
     factor_form: Choice = None,
     dtype: Dtype = "checkpoint",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -142,24 +144,27 @@ def convert(
 ) -> None:
     """Convert a model; run the same command again to continue an interrupted conversion."""
     with reported(json):
-        recipe = _recipe(rope_select=rope_select, factor_form=factor_form)
-        if rope_select_start:
-            recipe["rope_select_start"] = rope_select_start
-        spec = spec_from_preset(
+        spec = convert_spec(
             preset,
+            {
+                "rope_select": rope_select,
+                "rope_select_start": rope_select_start,
+                "factor_form": factor_form,
+            },
+            evaluation,
+            evaluation_context,
+            windows,
             model=model,
             revision=revision,
             keep=keep,
             rope_dim=rope_dim,
             kv_rank=kv_rank,
             calibration={"text": calibration, "tokens": tokens, "context": context},
-            recipe=recipe,
             dtype=dtype,
             device=device,
             shard_bytes=shard_bytes,
         )
-        spec = spec.model_copy(update={"evaluation": _evaluation(evaluation)})
-        metrics = _run(spec, out.expanduser().absolute())
+        metrics = run_conversion(spec, out.expanduser().absolute(), load_settings())
         show(
             {"out": str(out), "spec": spec.model_dump(mode="json"), "metrics": metrics},
             json,
@@ -191,7 +196,8 @@ def doctor(json: Json = False) -> None:
     """Check broker, database, disk, devices and versions."""
     from app.cli.doctor import checks
 
-    found = checks(Settings())
+    with reported(json):
+        found = checks(load_settings())
     show(
         {"checks": [check.model_dump() for check in found], "ok": all(check.ok for check in found)},
         json,
@@ -199,26 +205,6 @@ def doctor(json: Json = False) -> None:
     )
     if not all(check.ok for check in found):
         raise typer.Exit(1)
-
-
-def _recipe(**choices: str | None) -> dict[str, Any]:
-    return {stage: choice for stage, choice in choices.items() if choice is not None}
-
-
-def _evaluation(text: str) -> Evaluation | None:
-    return None if text == "none" else Evaluation(text=text)
-
-
-def _run(spec: JobSpec, out: Path) -> dict[str, float]:
-    """Run the conversion in this process with `out`.partial as its work folder."""
-    if out.exists():
-        raise OutputError(f"'{out}' exists already", hint="choose another --out or remove it", field="out")
-    from core.kinds import run
-
-    sink = TerminalSink()
-    workspace = Workspace(work=out.with_name(out.name + ".partial"), result=out)
-    run(spec, workspace, sink, NeverCancel(), Settings())
-    return sink.metrics
 
 
 def _summary(out: Path, metrics: dict[str, float]) -> list[str]:

@@ -2,6 +2,7 @@
 """What the command line prints: people read stderr and tables, programs read one JSON object on stdout."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +39,16 @@ class TerminalSink:
 
 
 def show(value: Any, as_json: bool, lines: list[str]) -> None:
-    """Print `value` as one JSON object, or `lines` for people."""
-    print(json.dumps(value, indent=2) if as_json else "\n".join(lines))
+    """Print `value` as one JSON object, in which an infinite number is null, or `lines` for people."""
+    print(json.dumps(_finite(value), indent=2, allow_nan=False) if as_json else "\n".join(lines))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -17,39 +17,51 @@ def as_recipe(spec: JobSpec) -> str:
 
 
 def as_curl(spec: JobSpec, origin: str) -> str:
-    """The POST that queues the same job."""
-    body = json.dumps(spec.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False)
+    """The POST that queues the same job: every field, since a preset would fill what is left out."""
+    body = json.dumps(spec.model_dump(mode="json"), ensure_ascii=False)
     url = shlex.quote(f"{origin.rstrip('/')}/api/v1/jobs")
     return f"curl -X POST {url} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
 
 
 def as_command(spec: JobSpec, out: str = "converted") -> str:
     """The convert command with every setting that is not the default."""
-    words = ["mla-workbench", "convert", spec.model]
+    words: list[str] = []
     for name, value in _options(spec).items():
         words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join([*words, "--out", out])
+    words += ["--out", out]
+    # a name that starts like an option would be taken for one
+    named = [*words, "--", spec.model] if spec.model.startswith("-") else [spec.model, *words]
+    return shlex.join(["mla-workbench", "convert", *named])
 
 
 def _options(spec: JobSpec) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if spec.preset:
-        options["preset"] = spec.preset
-    if spec.rope_dim is not None and spec.kv_rank is not None:
-        options |= {"rope_dim": spec.rope_dim, "kv_rank": spec.kv_rank}
-    elif spec.keep is not None:
-        options["keep"] = spec.keep
+    options: dict[str, Any] = {"preset": spec.preset or "none"}
+    given = {"keep": spec.keep, "rope_dim": spec.rope_dim, "kv_rank": spec.kv_rank}
+    options |= {name: value for name, value in given.items() if value is not None}
     preset = PRESETS.get(spec.preset or "")
     base = preset.recipe if preset else Recipe()
     chosen, usual = spec.recipe.model_dump(), base.model_dump()
     options |= {stage: choice for stage, choice in chosen.items() if choice != usual[stage]}
-    for name, value, usual_value in (
-        ("calibration", spec.calibration.text, Calibration().text),
-        ("tokens", spec.calibration.tokens, Calibration().tokens),
-        ("context", spec.calibration.context, Calibration().context),
-        ("evaluation", spec.evaluation.text if spec.evaluation else "none", Evaluation().text),
-    ):
-        if value != usual_value:
-            options[name] = value
+    options |= _texts(spec)
     said = spec.model_dump(exclude_defaults=True)
     return options | {key: said[key] for key in _PLAIN if key in said}
+
+
+def _texts(spec: JobSpec) -> dict[str, Any]:
+    """What is measured on, by the name of its option, where it is not the default."""
+    read, usual = spec.calibration, Calibration()
+    rows = [
+        ("calibration", read.text, usual.text),
+        ("tokens", read.tokens, usual.tokens),
+        ("context", read.context, usual.context),
+    ]
+    if spec.evaluation is None:
+        rows.append(("evaluation", "none", ""))
+    else:
+        held, default = spec.evaluation, Evaluation()
+        rows += [
+            ("evaluation", held.text, default.text),
+            ("evaluation_context", held.context, default.context),
+            ("windows", held.windows, default.windows),
+        ]
+    return {name: value for name, value, default in rows if value != default}

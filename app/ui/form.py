@@ -54,10 +54,10 @@ class Form:
         request: dict[str, Any] = {
             "model": str(entered["model"] or "").strip(),
             "preset": entered["preset"],
-            "keep": _fraction(entered["keep"]),
             "recipe": {stage: entered[stage] for stage in STAGES if entered[stage] is not None},
         }
         request["recipe"] |= _said(rope_select_start=entered["rope_select_start"])
+        request |= _said(keep=_fraction(entered["keep"]))
         request |= _said(rope_dim=entered["rope_dim"], kv_rank=entered["kv_rank"])
         calibration = _said(text=str(entered["calibration_text"] or "").strip() or None)
         calibration |= _said(tokens=entered["calibration_tokens"])

@@ -7,13 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from core.errors import WorkbenchError
 
 # longest wait for another writer; a write of ours takes about a millisecond
 BUSY_SECONDS = 15.0
+_URL_HINT = "set MLA_DATABASE_URL to sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
 
 
 class DatabaseUnavailable(WorkbenchError):
@@ -66,7 +67,13 @@ def _translated() -> Iterator[None]:
 
 def make_engine(url: str) -> Engine:
     """An engine for `url`; raises WorkbenchError when it is neither SQLite nor PostgreSQL."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        # the message carries no URL: it may hold a password
+        raise WorkbenchError(
+            "the database URL cannot be read", hint=_URL_HINT, field="database_url"
+        ) from error
     match parsed.get_backend_name():
         case "sqlite":
             return _sqlite(parsed)
@@ -75,7 +82,7 @@ def make_engine(url: str) -> Engine:
         case other:
             raise WorkbenchError(
                 f"databases of type '{other}' are not supported",
-                hint="set MLA_DATABASE_URL to sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME",
+                hint=_URL_HINT,
             )
 
 

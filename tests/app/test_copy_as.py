@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is copied is the same job, whatever was chosen."""
+
+import json
+import shlex
+
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.main import get_command
+
+from app.cli.main import cli
+from app.cli.request import convert_spec
+from app.services.copy_as import as_command, as_curl
+from app.services.requests import read_request
+from core.presets import PRESETS
+from core.spec import Calibration, Evaluation, JobSpec, Recipe
+from core.stages import STAGES
+
+_STAGES = ("rope_select", "rope_select_start", "factor_form")
+# "none" after --evaluation means: do not measure
+_TEXT = st.text(min_size=1, max_size=20).filter(lambda text: text != "none" and "\0" not in text)
+_BUDGETS = st.one_of(
+    st.tuples(st.floats(1e-6, 1), st.none(), st.none()),
+    st.tuples(st.none() | st.floats(1e-6, 1), st.integers(0, 64).map(lambda n: 2 * n), st.integers(1, 512)),
+)
+_RECIPES = st.builds(
+    Recipe,
+    rope_select=st.sampled_from(sorted(STAGES["rope_select"].ready)),
+    factor_form=st.sampled_from(sorted(STAGES["factor_form"].ready)),
+) | st.builds(Recipe, rope_select=st.just("uniform"), rope_select_start=st.integers(0, 31))
+
+
+@st.composite
+def _specs(draw: st.DrawFn) -> JobSpec:
+    keep, rope_dim, kv_rank = draw(_BUDGETS)
+    context, windows = st.integers(16, 131_072), st.integers(1, 100_000)
+    return JobSpec(
+        model=draw(_TEXT),
+        revision=draw(st.none() | _TEXT),
+        preset=draw(st.none() | st.sampled_from(sorted(PRESETS))),
+        recipe=draw(_RECIPES),
+        keep=keep,
+        rope_dim=rope_dim,
+        kv_rank=kv_rank,
+        calibration=draw(st.builds(Calibration, text=_TEXT, tokens=st.integers(64, 10_000), context=context)),
+        evaluation=draw(st.none() | st.builds(Evaluation, text=_TEXT, context=context, windows=windows)),
+        dtype=draw(st.sampled_from(["checkpoint", "float32"])),
+        device=draw(st.sampled_from(["auto", "cpu"])),
+        shard_bytes=draw(st.integers(1_000_000, 10_000_000)),
+    )
+
+
+@given(spec=_specs())
+def test_a_copied_curl_queues_the_same_job(spec: JobSpec) -> None:
+    words = shlex.split(as_curl(spec, "http://127.0.0.1:7860").replace("\\\n", ""))
+    # what the route does with the body
+    received = JobSpec.model_validate(json.loads(words[-1])).model_dump(exclude_unset=True)
+    assert read_request(received) == spec
+
+
+@given(spec=_specs())
+def test_a_copied_command_runs_the_same_job(spec: JobSpec) -> None:
+    command = get_command(cli).commands["convert"]  # type: ignore[attr-defined]
+    said = dict(command.make_context("convert", shlex.split(as_command(spec))[2:]).params)
+    del said["out"], said["json"]
+    said["calibration"] = {"text": said["calibration"], "tokens": said.pop("tokens")} | {
+        "context": said.pop("context")
+    }
+    recipe = {stage: said.pop(stage) for stage in _STAGES}
+    assert convert_spec(recipe=recipe, **said) == spec
+
+
+def test_the_budget_of_a_preset_does_not_replace_the_default() -> None:
+    """0.3125 is JobSpec's own default: left out, the preset's 0.1875 would take its place."""
+    spec = JobSpec(preset="mha2mla-81", recipe=PRESETS["mha2mla-81"].recipe, keep=0.3125)
+    body = json.loads(shlex.split(as_curl(spec, "http://x").replace("\\\n", ""))[-1])
+    assert read_request(body).keep == 0.3125
