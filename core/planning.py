@@ -34,7 +34,9 @@ class Plan(Frozen):
     """The whole conversion before anything heavy starts. It is blocked when `problems` is not empty."""
 
     model: str
-    keep: float = Field(description="fraction of cache bytes that stays, as achieved")
+    keep: float = Field(
+        description="fraction of cache bytes that stays, as achieved; above 1 when a wider dtype outweighs it"
+    )
     layers: tuple[LayerPlan, ...]
     dtype: str
     kv_bytes_per_token_before: int
@@ -66,7 +68,7 @@ def make_plan(spec: JobSpec, facts: ModelFacts) -> Plan:
     """Solve `spec`'s budget into widths for every layer of the model; never raises, see Plan.problems."""
     try:
         rope_dim, rank = _solve(spec, facts)
-        problems = list(facts.problems)
+        problems = [*facts.problems, *_start_problems(spec, facts)]
     except PlanError as error:
         rope_dim, rank = facts.head_dim, facts.kv_heads * facts.head_dim
         problems = [
@@ -76,18 +78,31 @@ def make_plan(spec: JobSpec, facts: ModelFacts) -> Plan:
     layers = tuple(_layer(spec, facts, index, rope_dim, rank) for index in range(facts.layers))
     dtype = facts.dtype if spec.dtype == "checkpoint" else spec.dtype
     saved = sum(layer.parameters_before - layer.parameters_after for layer in layers)
-    after = sum(layer.cached_numbers for layer in layers)
+    after = sum(layer.cached_numbers for layer in layers) * DTYPE_BYTES.get(dtype, 2)
     return Plan(
         model=facts.name,
-        keep=after / (facts.layers * facts.kv_numbers_per_layer),
+        keep=after / facts.kv_bytes_per_token,
         layers=layers,
         dtype=dtype,
         kv_bytes_per_token_before=facts.kv_bytes_per_token,
-        kv_bytes_per_token_after=after * DTYPE_BYTES.get(dtype, 2),
+        kv_bytes_per_token_after=after,
         parameters_before=facts.parameters,
         parameters_after=facts.parameters - saved,
         problems=tuple(problems),
     )
+
+
+def _start_problems(spec: JobSpec, facts: ModelFacts) -> list[Problem]:
+    pairs = facts.head_dim // 2
+    if spec.recipe.rope_select_start < pairs:
+        return []
+    return [
+        Problem(
+            message=f"rope_select_start {spec.recipe.rope_select_start} is behind the last pair",
+            hint=f"a head has {pairs} pairs: choose 0 to {pairs - 1}",
+            field="recipe.rope_select_start",
+        )
+    ]
 
 
 def full_rank(facts: ModelFacts, rope_dim: int) -> int:

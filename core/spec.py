@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """JobSpec: the single contract of the form, the REST API, the command line and the database."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from core.errors import SpecError
 from core.stages import STAGES, check_choice
@@ -32,6 +32,16 @@ class Recipe(Frozen):
     @classmethod
     def _is_implemented(cls, value: str, info: Any) -> str:
         return check_choice(info.field_name, value)
+
+    @model_validator(mode="after")
+    def _start_is_of_uniform(self) -> Self:
+        if self.rope_select_start and self.rope_select != "uniform":
+            raise SpecError(
+                f"rope_select_start {self.rope_select_start} has no meaning with '{self.rope_select}'",
+                hint="set it to 0, or choose rope_select uniform",
+                field="recipe.rope_select_start",
+            )
+        return self
 
 
 class Calibration(Frozen):

@@ -206,3 +206,17 @@ def test_problems_of_the_model_stay_in_the_plan(facts: Callable[..., ModelFacts]
     sliding = facts(published["small"] | {"sliding_window": 128})
     found = plan(sliding, keep=0.01)
     assert [problem.field for problem in found.problems] == ["model", "keep"]
+
+
+def test_the_achieved_keep_is_of_bytes() -> None:
+    """float32 weights of a bfloat16 model double every cached number, so that keep 1 becomes 2."""
+    assert plan(SMOLLM, keep=1.0).keep == 1
+    assert plan(SMOLLM, keep=1.0, dtype="float32").keep == 2
+
+
+def test_a_start_behind_the_last_pair_is_a_problem() -> None:
+    """A head of 64 has 32 pairs; what wraps around would not be what was asked for."""
+    for start, count in ((31, 0), (32, 1)):
+        recipe = {"rope_select": "uniform", "rope_select_start": start}
+        problems = make_plan(spec_from_preset("mha2mla", recipe=recipe), SMOLLM).problems
+        assert [one.field for one in problems] == ["recipe.rope_select_start"] * count

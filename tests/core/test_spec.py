@@ -106,9 +106,9 @@ SPECS = st.builds(
     recipe=st.builds(
         Recipe,
         rope_select=st.sampled_from(sorted(STAGES["rope_select"].ready)),
-        rope_select_start=st.integers(0, 100),
         factor_form=st.sampled_from(sorted(STAGES["factor_form"].ready)),
-    ),
+    )
+    | st.builds(Recipe, rope_select=st.just("uniform"), rope_select_start=st.integers(0, 100)),
     calibration=st.builds(Calibration, text=st.text(max_size=20), tokens=st.integers(64, 10_000_000)),
     evaluation=st.none() | st.builds(Evaluation, windows=st.integers(1, 1000)),
 )

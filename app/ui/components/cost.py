@@ -17,13 +17,14 @@ def cost_card(estimate: Estimate) -> str:
         )
     unit = byte_unit(plan.kv_bytes_per_token_before)
     calculated = source("calculated")
+    numbers_before = estimate.facts.kv_numbers_per_layer if estimate.facts else 0
     return f"""<section class="card cost"><h3>What it costs, now → after</h3>
 <div class="headline"><span class="before">{size(plan.kv_bytes_per_token_before, unit)}</span>
 <span class="arrow">→</span><span class="after">{size(plan.kv_bytes_per_token_after, unit)}</span>
 <span class="factor">{times(plan.factor)} smaller</span></div>
 <p class="caption">{term("KV cache", "kv")} per token {calculated}</p>
 {_bars(plan)}
-<dl class="rows">{_at_context(estimate)}{_widths(plan)}{_weights(plan)}
+<dl class="rows">{_at_context(estimate)}{_widths(plan, numbers_before)}{_weights(plan)}
 <dt>Quality</dt><dd class="wordy">measured by the job</dd></dl></section>"""
 
 
@@ -52,9 +53,8 @@ def _at_context(estimate: Estimate) -> str:
     )
 
 
-def _widths(plan: Plan) -> str:
+def _widths(plan: Plan, before: int) -> str:
     layer = plan.layers[0]
-    before = round(layer.cached_numbers / plan.keep) if plan.keep else 0
     latent = (
         f"<dt>{term('Latent', 'latent')} + {term('rope dims', 'rope')}</dt><dd><span></span>"
         f"{layer.kv_lora_rank} + {layer.groups} × {layer.qk_rope_head_dim}</dd>"
