@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of a finished job: only what was registered can be fetched, so no name leads elsewhere."""
 
+import string
 from pathlib import Path
 
 from app.services.archive import Archive, lay_out
@@ -8,6 +9,9 @@ from app.services.errors import GoneError, NotFoundError
 from app.services.requests import find_job
 from app.services.workbench import Workbench
 from core.store.views import JobView, State, StoredArtefact
+
+# an HTTP header carries the name: what `isalnum` calls a letter may not be one there
+_PLAIN = frozenset(string.ascii_letters + string.digits + "-._")
 
 
 def files_of(workbench: Workbench, job_id: str) -> list[StoredArtefact]:
@@ -44,7 +48,7 @@ def archive_of(workbench: Workbench, job_id: str) -> Archive:
 
 def archive_name(job: JobView) -> str:
     """Folder inside the tar and stem of its file name: the model's last part and the job."""
-    stem = "".join(char if char.isalnum() or char in "-._" else "-" for char in Path(job.spec.model).name)
+    stem = "".join(char if char in _PLAIN else "-" for char in Path(job.spec.model).name)
     return f"{stem.strip('.-') or 'model'}-mla-{job.id}"
 
 

@@ -2,15 +2,18 @@
 """From what a form or an HTTP body says to a JobSpec that can run, and into the queue."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from app.services.errors import NotFoundError
 from app.services.workbench import Workbench
+from core.calibrate.text import NAMED, existing_file
 from core.errors import StateError
 from core.planning import Plan, make_plan
 from core.presets import spec_from_preset
-from core.spec import JobSpec, parse_spec
+from core.spec import Calibration, Evaluation, JobSpec, parse_spec
 from core.store.views import JobView
+
+T = TypeVar("T", Calibration, Evaluation)
 
 
 def read_request(data: Mapping[str, Any]) -> JobSpec:
@@ -35,9 +38,27 @@ def submit(workbench: Workbench, data: Mapping[str, Any], owner: str = "") -> Jo
     spec = read_request(data)
     plan_for(workbench, spec).raise_if_blocked()
     workbench.texts.check(spec)
-    job = workbench.store.submit(spec, owner)
+    job = workbench.store.submit(_pinned(workbench, spec), owner)
     workbench.bell.ring(job.id)
     return job
+
+
+def _pinned(workbench: Workbench, spec: JobSpec) -> JobSpec:
+    """The spec as the worker must read it: a branch may move until then, and its folder is another one."""
+    facts = workbench.facts.read(spec.model, spec.revision, workbench.settings)
+    changes: dict[str, Any] = {"calibration": _absolute(spec.calibration)}
+    if facts.kind == "hub":
+        changes["revision"] = facts.revision
+    elif facts.kind == "folder":
+        changes["model"] = facts.folder
+    if spec.evaluation is not None:
+        changes["evaluation"] = _absolute(spec.evaluation)
+    return spec.model_copy(update=changes)
+
+
+def _absolute(part: T) -> T:
+    path = None if part.text in NAMED else existing_file(part.text)
+    return part if path is None else part.model_copy(update={"text": str(path.absolute())})
 
 
 def find_job(workbench: Workbench, job_id: str) -> JobView:

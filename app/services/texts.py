@@ -2,9 +2,8 @@
 """Whether the texts of a request can be read, asked before it is queued."""
 
 import threading
-from pathlib import Path
 
-from core.calibrate.text import NAMED, check_text
+from core.calibrate.text import NAMED, check_text, existing_file
 from core.errors import TextError
 from core.spec import JobSpec
 
@@ -36,8 +35,8 @@ class TextCache:
 
 
 def _key(name: str) -> tuple[str, int, int]:
-    path = Path(name).expanduser()
-    if name in NAMED or not path.is_file():
+    path = None if name in NAMED else existing_file(name)
+    if path is None:
         return name, 0, 0
     state = path.stat()
     return str(path), state.st_size, state.st_mtime_ns

@@ -24,7 +24,7 @@ def read_text(name: str) -> str:
     """
     if name in NAMED:
         return NAMED[name][1]()
-    path = _existing_file(name)
+    path = existing_file(name)
     if path is None:
         raise TextError(
             f"there is no text '{name[:200]}'",
@@ -46,7 +46,8 @@ def read_text(name: str) -> str:
     return text
 
 
-def _existing_file(name: str) -> Path | None:
+def existing_file(name: str) -> Path | None:
+    """The file at that path; None for whatever is no file or cannot be one."""
     try:
         path = Path(name).expanduser()
         return path if path.is_file() else None

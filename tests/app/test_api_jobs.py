@@ -34,6 +34,12 @@ def test_a_preset_fills_what_is_not_said(client: TestClient, tiny_checkpoint: Pa
     assert client.post("/api/v1/jobs", json=body | {"keep": 0.75}).json()["spec"]["keep"] == 0.75
 
 
+def test_null_skips_the_measurement_also_with_a_preset(client: TestClient, tiny_checkpoint: Path) -> None:
+    """A null is said, not left out: nothing is measured that was asked to be skipped."""
+    body = {"model": str(tiny_checkpoint), "preset": "mha2mla", "keep": 0.5} | TEXT | {"evaluation": None}
+    assert client.post("/api/v1/jobs", json=body).json()["spec"]["evaluation"] is None
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -48,7 +54,11 @@ def test_a_preset_fills_what_is_not_said(client: TestClient, tiny_checkpoint: Pa
         ({"rope_dim": 4, "kv_rank": 4096}, "kv_rank"),
         ({"preset": "nonsense"}, "preset"),
         ({"recipe": {"allocate": "energy"}}, "recipe.allocate"),
+        ({"recipe": {"rope_select": "high", "rope_select_start": 1}}, "recipe.rope_select_start"),
+        ({"recipe": {"rope_select": "uniform", "rope_select_start": 8}}, "recipe.rope_select_start"),
         ({"surprise": 1}, "surprise"),
+        ({"calibration": {"text": "~nobody/x"}}, "calibration.text"),
+        ({"evaluation": {"text": "x" * 300}}, "evaluation.text"),
         ({"calibration": {"text": "/no/such/text"}}, "calibration.text"),
         ({"evaluation": {"text": "/no/such/text"}}, "evaluation.text"),
     ],

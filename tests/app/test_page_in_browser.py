@@ -191,9 +191,7 @@ def test_a_result_is_complete_on_every_screen(
     job = finish_job(site.bench, {"config.json": b"{}", "model.safetensors": bytes(100_000)})
     with open_page(browser, size, scheme) as page:
         page.goto(f"{site.url}/jobs/{job}")
-        expect(page.locator("#summary")).to_contain_text(
-            "not usable as it is: needs healing: perplexity ×130"
-        )
+        expect(page.locator("#summary")).to_contain_text("not usable as it is: perplexity ×130")
         expect(page.locator("#rope-plot .heatmaplayer image")).to_be_visible()
         expect(page.locator("#kv-plot .scatterlayer .trace")).to_have_count(2)
         expect(page.locator("#kv-table")).to_contain_text("formula and measurement agree")

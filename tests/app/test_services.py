@@ -4,6 +4,7 @@
 import json
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from typer.main import get_command
 
 from app.cli.main import cli
 from app.services.copy_as import as_command, as_curl, as_recipe
+from app.services.downloads import archive_name
 from app.services.estimate import estimate
+from app.services.requests import submit
 from app.services.verdict import verdict
 from app.services.workbench import Workbench
 from core.presets import spec_from_preset
@@ -65,9 +68,9 @@ def test_facts_are_read_again_when_the_files_change(bench: Workbench, tiny_copy:
     [
         (1.002, "no loss that can be measured"),
         (1.03, "almost no loss"),
-        (1.2, "A short healing"),
+        (1.2, "noticeable loss: perplexity ×1.20. It needs healing (fine-tuning), which is not built in yet"),
         (1.6, "needs healing"),
-        (130.0, "not usable as it is: needs healing: perplexity ×130"),
+        (130.0, "not usable as it is: perplexity ×130. It needs healing"),
     ],
 )
 def test_the_verdict_says_it_plainly(ratio: float, words: str) -> None:
@@ -86,6 +89,19 @@ def test_the_verdict_never_guesses() -> None:
     """Without a measurement it says that there is none."""
     assert "not measured" in verdict({})
     assert "not measured" in verdict({"kv_bytes_per_token_before": 2.0, "kv_bytes_per_token_formula": 1.0})
+
+
+def test_the_verdict_of_an_infinite_perplexity_is_not_that_nobody_measured() -> None:
+    """The record drops what is not finite, the command line has it: both say what happened."""
+    for metrics in ({"perplexity_base": 20.0}, {"perplexity_ratio": float("inf")}):
+        assert "perplexity cannot be measured: infinite" in verdict(metrics)
+        assert "not measured" not in verdict(metrics)
+
+
+def test_the_verdict_admits_a_larger_cache() -> None:
+    """float32 of a bfloat16 model at keep 1 doubles the cache."""
+    metrics = {"kv_bytes_per_token_before": 100.0, "kv_bytes_per_token_measured": 200.0}
+    assert "2.0 times larger" in verdict(metrics)
 
 
 def test_a_copied_recipe_and_curl_make_the_same_spec() -> None:
@@ -128,3 +144,37 @@ def test_a_copied_command_names_every_choice_that_is_not_the_default() -> None:
     assert options["--keep"] == "0.3125"
     assert options["--rope-select"] == "high"
     assert options["--dtype"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("model", "stem"), [("/x/模型-7B", "7B"), ("/x/模型", "model"), ("a/b.c_d", "b.c_d")]
+)
+def test_the_name_of_an_archive_fits_an_http_header(bench: Workbench, model: str, stem: str) -> None:
+    job = bench.store.submit(JobSpec(model=model))
+    assert archive_name(job) == f"{stem}-mla-{job.id}"
+
+
+def test_a_stored_job_names_its_files_wherever_the_worker_runs(
+    bench: Workbench, tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's working directory is not the one the request was made in."""
+    monkeypatch.chdir(tiny_copy.parent)
+    Path("text.txt").write_text("some words " * 1000)
+    texts = {"calibration": {"text": "text.txt"}, "evaluation": {"text": "python-docs"}}
+    spec = submit(bench, {"model": tiny_copy.name, "keep": 0.5} | texts).spec
+    assert spec.model == str(tiny_copy)
+    assert spec.calibration.text == str(tiny_copy.parent / "text.txt")
+    assert spec.evaluation is not None
+    assert spec.evaluation.text == "python-docs"
+
+
+def test_a_stored_job_names_the_commit_of_a_hub_model(
+    bench: Workbench, tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a Hub cache on disk, as it is after a download: the branch may have moved when the job runs."""
+    commit, cache = "c0ffee" * 6 + "c0ff", tmp_path / "hub" / "models--some--model"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    shutil.copytree(tiny_copy, cache / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert submit(bench, {"model": "some/model", "keep": 0.5} | TEXT).spec.revision == commit
