@@ -10,6 +10,12 @@ from core.store.views import StoredArtefact
 from core.workspace import Workspace
 
 _TAIL_BYTES = 64 * 1024
+# the first words of faulthandler, and of the line the supervisor puts above each attempt
+_CRASH = "Fatal Python error: "
+_ATTEMPT = "--- "
+
+# exit code of a process whose last word found no room (EX_IOERR of sysexits.h)
+NO_LAST_WORD = 74
 
 
 class Outcome(Frozen):
@@ -42,12 +48,19 @@ class JobFolder:
         return Workspace(work=self.root / "work", result=self.root / "result")
 
     def tail(self, lines: int = 30) -> str:
-        """The last lines of the log, whatever bytes are in it."""
+        """The last lines of the log, whatever bytes are in it; of a crash the first ones.
+
+        A crash prints its headline and the innermost call first, then up to a hundred outer ones.
+        """
         if not self.log.is_file():
             return ""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
-            return "\n".join(file.read().decode("utf-8", errors="replace").splitlines()[-lines:])
+            found = file.read().decode("utf-8", errors="replace").splitlines()
+        marks = [at for at, line in enumerate(found) if line.startswith((_CRASH, _ATTEMPT))]
+        if marks and found[marks[-1]].startswith(_CRASH):
+            found = found[marks[-1] : marks[-1] + lines]
+        return "\n".join(found[-lines:])
 
     def write_outcome(self, outcome: Outcome) -> None:
         """Leave the last word; it is there completely or not at all."""

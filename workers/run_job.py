@@ -12,16 +12,17 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import FrameType
 
 from core import kinds
 from core.errors import Cancelled, WorkbenchError
 from core.events import Log
 from core.parent import die_with_parent
-from core.settings import Settings
+from core.settings import Settings, load_settings
 from core.store import Store, artefacts, open_store
-from workers.folder import JobFolder, Outcome
+from workers.folder import NO_LAST_WORD, JobFolder, Outcome
+from workers.insist import insist
 from workers.sinks import DbSink
 
 
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
     # elsewhere than on Linux `cancel.check` notices
     die_with_parent()
     cancel = SignalCancel(supervisor)
-    settings = Settings()
+    settings = load_settings()
     folder = JobFolder(settings.jobs_dir / job_id)
     with closing(open_store(settings)) as store:
         sink = DbSink(store, job_id, owner, patience=settings.lease_seconds)
@@ -62,7 +63,12 @@ def main(arguments: list[str]) -> int:
                 outcome = _attempt(store, job_id, owner, folder, sink, cancel, settings)
         except Cancelled:
             outcome = Outcome(owner=owner, end="cancelled")
-    folder.write_outcome(outcome)
+    try:
+        folder.write_outcome(outcome)
+    except OSError as error:
+        # a full disk takes no last word; the exit code needs no room
+        _print(f"{outcome.end} {outcome.reason} {outcome.hint}, which could not be written down: {error}")
+        return NO_LAST_WORD
     return 0 if outcome.end == "done" else 1
 
 
@@ -79,13 +85,14 @@ def _attempt(
     try:
         # the folder appears when everything is verified: an attempt that died right after left nothing to do
         if not folder.workspace.result.exists():
-            kinds.run(store.get(job_id).spec, folder.workspace, sink, cancel, settings)
-        store.enter_verifying(job_id, owner)
+            job = insist(lambda: store.get(job_id), settings.lease_seconds)
+            kinds.run(job.spec, folder.workspace, sink, cancel, settings)
+        insist(lambda: store.enter_verifying(job_id, owner), settings.lease_seconds)
         files = tuple(artefacts.describe(folder.workspace.result))
     except WorkbenchError as error:
         return Outcome(owner=owner, end="failed", reason=f"{error.reason}: {error.message}", hint=error.hint)
     except MemoryError as error:
-        traceback.print_exc()
+        _print(traceback.format_exc())
         return Outcome(
             owner=owner,
             end="failed",
@@ -96,10 +103,17 @@ def _attempt(
         raise
     except Exception as error:
         # not one of ours: a bug, or something of the system. The trace goes to the log, a line to the page
-        traceback.print_exc()
+        _print(traceback.format_exc())
         reason = f"{type(error).__name__}: {error}"
         return Outcome(owner=owner, end="failed", reason=reason, hint="the log below shows where it happened")
     return Outcome(owner=owner, end="done", files=files)
+
+
+def _print(text: str) -> None:
+    """Into the log, whose disk may be the one that is full."""
+    with suppress(OSError):
+        sys.stderr.write(f"{text.rstrip()}\n")
+        sys.stderr.flush()
 
 
 @contextmanager

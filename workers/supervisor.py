@@ -15,7 +15,7 @@ import psutil
 from core.settings import Settings
 from core.store import DatabaseUnavailable, Store, open_store
 from workers.child import Child
-from workers.folder import JobFolder, Outcome
+from workers.folder import NO_LAST_WORD, JobFolder, Outcome
 from workers.insist import insist
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,12 @@ class Supervisor:
 
     def run(self) -> None:
         """Start the process, stay with it, and say in the record how it ended."""
-        child = Child(self._settings, self._job_id, self._owner, self._folder)
+        try:
+            child = Child(self._settings, self._job_id, self._owner, self._folder)
+        except OSError as error:
+            reason, hint = f"its process could not be started: {error}", self._room()
+            insist(lambda: self._fail(reason, hint, None), self._settings.lease_seconds)
+            return
         try:
             code = self._stay_with(child)
         finally:
@@ -124,6 +129,12 @@ class Supervisor:
     def _fail(self, reason: str, hint: str, peak: int | None) -> None:
         self._store.fail(self._job_id, self._owner, reason, hint, self._folder.tail(), peak)
 
+    def _room(self) -> str:
+        """What to do about a data folder that takes no files."""
+        home = self._settings.home
+        free = _gb(psutil.disk_usage(str(home)).free)
+        return f"free space in {home} ({free} free) and check its permissions; Resume keeps finished layers"
+
     def _unspoken(self, code: int, outcome: Outcome | None, peak: int | None) -> tuple[str, str]:
         """(reason, hint) of a process that ended without a last word."""
         job = self._store.get(self._job_id)
@@ -140,6 +151,11 @@ class Supervisor:
         if code < 0:
             name = signal.Signals(-code).name
             return f"ended by {name} (signal {-code}){where}{step}", "the log below may show where it crashed"
+        if code == NO_LAST_WORD:
+            return (
+                f"its result could not be written down{where}{step}: the disk is full or fails",
+                self._room(),
+            )
         word = "" if outcome is None else f" after it said '{outcome.end}'"
         return f"ended with exit code {code}{word}{where}{step}", "the log below may show why"
 

@@ -10,6 +10,7 @@ import pytest
 from core.spec import JobSpec
 from core.store.views import State
 from tests.workers.worker_stack import Stack
+from workers.folder import JobFolder
 
 pytestmark = pytest.mark.process
 
@@ -53,3 +54,41 @@ def test_a_crash_names_its_signal_and_leaves_a_trace(stack: Stack, spec: JobSpec
     failed = stack.ended(job_id, seconds=10)
     assert failed.reason.startswith("ended by SIGSEGV (signal 11) during")
     assert "Segmentation fault" in failed.log_tail
+
+
+def test_the_headline_of_a_crash_survives_a_deep_trace(tmp_path: Path) -> None:
+    """A crash during an import is a hundred calls deep: the last 30 lines alone are the outermost ones."""
+    folder = JobFolder(tmp_path)
+    calls = "".join(f'  File "x.py", line {line} in f\n' for line in range(100))
+    crash = f"Fatal Python error: Segmentation fault\n\nCurrent thread:\n{calls}"
+    folder.log.write_text(f"--- first\n12:00:00 preparing\n{crash}")
+    assert folder.tail().startswith("Fatal Python error: Segmentation fault")
+    assert "line 0 in f" in folder.tail()
+    with folder.log.open("a") as log:
+        log.write("--- second\n12:00:01 preparing\nended well\n")
+    assert folder.tail().endswith("ended well"), "the crash was an earlier attempt's"
+
+
+def test_a_process_that_cannot_be_started_fails_the_job(stack: Stack, spec: JobSpec) -> None:
+    """The log cannot be written: the device says what a full disk says."""
+    job_id = stack.store.submit(spec).id
+    folder = stack.settings.jobs_dir / job_id
+    folder.mkdir(parents=True)
+    (folder / "log.txt").symlink_to("/dev/full")
+    stack.bell.ring(job_id)
+    failed = stack.ended(job_id, seconds=30)
+    assert failed.attempt == 1
+    assert "No space left on device" in failed.reason
+    assert "free space" in failed.hint
+
+
+def test_a_last_word_that_finds_no_room_still_names_the_disk(stack: Stack, tmp_path: Path) -> None:
+    job_id = stack.store.submit(JobSpec(model=str(tmp_path / "missing"), evaluation=None)).id
+    folder = stack.settings.jobs_dir / job_id
+    folder.mkdir(parents=True)
+    (folder / "outcome.partial").symlink_to("/dev/full")
+    stack.bell.ring(job_id)
+    failed = stack.ended(job_id)
+    assert "disk is full" in failed.reason
+    assert "free space" in failed.hint
+    assert "there is no folder" in failed.log_tail
