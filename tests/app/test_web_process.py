@@ -7,6 +7,11 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
+from app.services.workbench import Workbench
+from app.ui.components.log import LogState
+from app.ui.pages.job import _look
+from core.events import Log
+from core.spec import JobSpec
 from tests.app.conftest import finish_job
 
 _LIGHT = """
@@ -61,3 +66,14 @@ def test_result_files_are_not_reachable_through_gradio(page: TestClient) -> None
     bench = page.app.state.workbench  # type: ignore[attr-defined]
     path = bench.result_folder(finish_job(bench, {"config.json": b"{}"})) / "config.json"
     assert page.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_the_log_of_an_ended_job_is_complete_at_the_first_look(bench: Workbench) -> None:
+    """Events come in portions of 500, and the page of a job that has ended does not look again."""
+    job_id = bench.store.submit(JobSpec()).id
+    bench.store.claim(job_id, "worker", 1000)
+    for number in range(1100):
+        bench.store.record(job_id, "worker", Log(message=f"line {number}."))
+    bench.store.fail(job_id, "worker", "broke", "", "", None)
+    *_, log = _look(bench, job_id, LogState())
+    assert "line 1099." in log

@@ -79,8 +79,7 @@ def _look(workbench: Workbench, job_id: str, seen: LogState) -> list[Any]:
     except NotFoundError as error:
         off = gr.Button(visible=False)
         return [failure(error), "no such job", "", off, off, gr.Timer(active=False), seen, ""]
-    events = workbench.store.events_after(job_id, seen.cursor)
-    now = seen.with_events(events)
+    now = _caught_up(workbench, job_id, seen)
     return [
         job_head(job, bool(workbench.store.workers())),
         job_title(job),
@@ -89,8 +88,15 @@ def _look(workbench: Workbench, job_id: str, seen: LogState) -> list[Any]:
         gr.Button(visible=job.state in RESUMABLE),
         gr.Timer(active=job.state not in FINAL),
         now,
-        log_view(now, job_id) if events or not seen.cursor else gr.skip(),
+        log_view(now, job_id) if now is not seen or not seen.cursor else gr.skip(),
     ]
+
+
+def _caught_up(workbench: Workbench, job_id: str, seen: LogState) -> LogState:
+    """All that was said by now: the timer of a job that has ended does not tick again."""
+    while events := workbench.store.events_after(job_id, seen.cursor):
+        seen = seen.with_events(events)
+    return seen
 
 
 def _can_cancel(job: JobView) -> bool:
