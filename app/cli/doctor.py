@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from redis import Redis
 from redis.exceptions import RedisError
 
+from app.serve.broker import broker_answers
 from core.calibrate.text import check_text
 from core.errors import WorkbenchError
 from core.settings import Settings
@@ -24,7 +25,7 @@ class Check(Frozen):
 
 
 def checks(settings: Settings) -> list[Check]:
-    """Run every check; none of them changes anything but creating the data folder."""
+    """Run every check; the data folder is created and the tables are brought up to date."""
     return [
         _versions(),
         _device(),
@@ -68,7 +69,8 @@ def _database(settings: Settings) -> Check:
 
 def _broker(settings: Settings) -> Check:
     if not settings.broker_url:
-        is_up = settings.broker_socket.exists()
+        # a socket alone may be what a killed server left behind
+        is_up = broker_answers(settings)
         return Check(
             name="broker", ok=True, message="embedded, " + ("running" if is_up else "starts with serve")
         )

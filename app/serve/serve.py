@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start everything on this machine, keep it running, and stop all of it together."""
 
+import ipaddress
 import json
 import os
 import signal
@@ -20,6 +21,11 @@ from core.settings import Settings
 from core.store import open_store
 from core.weights.locate import DEMO_FOLDER
 
+EXPOSED = (
+    "warning: anybody who reaches this port can read this server's text files and run jobs: "
+    "put a proxy that authenticates in front of it"
+)
+
 
 def serve(settings: Settings) -> int:
     """Run until Ctrl-C or SIGTERM; returns the exit code.
@@ -35,6 +41,8 @@ def serve(settings: Settings) -> int:
         try:
             if not stop.is_asked and keeper.start(lambda: stop.is_asked):
                 _say(f"mla-workbench is at {page_url(settings)} (Ctrl-C stops it)")
+                if not is_loopback(settings.host):
+                    _say(EXPOSED)
             while not stop.is_asked:
                 for line in keeper.watch():
                     _say(line)
@@ -45,6 +53,14 @@ def serve(settings: Settings) -> int:
             if not settings.broker_url:
                 forget_socket(settings)
     return 0
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def services(settings: Settings) -> list[Service]:

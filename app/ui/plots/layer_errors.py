@@ -12,7 +12,7 @@ KEYS, VALUES = CONVERTED, "#c98a1b"
 
 
 def layer_errors(rows: Sequence[dict[str, Any]]) -> go.Figure:
-    """`rows` of the "layers" event; errors are relative Frobenius norms of what was dropped."""
+    """`rows` of the "layers" event; errors are relative, of keys and values on the calibration text."""
     figure = go.Figure()
     layers = [row["index"] for row in rows]
     for name, field, colour in (("keys", "key_error", KEYS), ("values", "value_error", VALUES)):
