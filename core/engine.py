@@ -18,7 +18,7 @@ from core.export.folder import mla_config, write_small_files
 from core.export.layout import copied_names, layer_unit, units
 from core.export.probe import Probe
 from core.export.record import write_record
-from core.export.verify import verify
+from core.export.verify import WrongLogits, verify
 from core.measure import measure
 from core.planning import LayerPlan
 from core.preflight import Prepared, prepare
@@ -164,7 +164,13 @@ class Conversion:
     def _verify(self, expected: Path) -> None:
         plan = self._ready.plan
         self._stage("verifying", 1)
-        found = verify(self._export, expected, plan.dtype, plan.kv_bytes_per_token_after, self._cancel)
+        try:
+            found = verify(self._export, expected, plan.dtype, plan.kv_bytes_per_token_after, self._cancel)
+        except WrongLogits:
+            # resuming must write every unit again, not find the same bytes
+            (self._workspace.work / "manifest.json").unlink()
+            shutil.rmtree(expected.parent)
+            raise
         self._log(f"reloaded in a fresh process; it continues a text with: {found.generated!r}")
         self._metric("logits_difference", found.logits_difference)
         self._metric("kv_bytes_per_token_before", plan.kv_bytes_per_token_before, "bytes/token", "calculated")

@@ -21,11 +21,6 @@ class Manifest:
             if stored["fingerprint"] == fingerprint:
                 self._units = stored["units"]
 
-    @staticmethod
-    def belongs(path: Path, fingerprint: str) -> bool:
-        """Whether there is no manifest at `path`, or one of this fingerprint."""
-        return not path.is_file() or json.loads(path.read_text())["fingerprint"] == fingerprint
-
     def __contains__(self, unit: str) -> bool:
         return unit in self._units
 
@@ -37,6 +32,16 @@ class Manifest:
     def enter(self, unit: str, sha256: str, note: Mapping[str, object]) -> None:
         """Record that the unit's bytes are safely on disk."""
         self._units[unit] = {"sha256": sha256, "note": dict(note)}
+        self.save()
+
+    def sha256(self, unit: str) -> str:
+        """The digest the unit was entered with."""
+        digest: str = self._units[unit]["sha256"]
+        return digest
+
+    def drop(self, unit: str) -> None:
+        """Forget the unit: its bytes have to be written again."""
+        del self._units[unit]
         self.save()
 
     def save(self) -> None:

@@ -52,6 +52,10 @@ class ShardWriter:
         self._units = {unit.name: unit for unit in units}
         for number, tensors in enumerate(self._shards, start=1):
             self._prepare(self._file(number), tensors)
+        for name in self._units:
+            # what a crash of the machine or a failing disk left is not what was written
+            if name in manifest and self._digest_on_disk(name) != manifest.sha256(name):
+                manifest.drop(name)
 
     def write(
         self, unit: str, tensors: Mapping[str, Tensor], note: Mapping[str, object] | None = None
@@ -98,9 +102,11 @@ class ShardWriter:
         header, offsets = _layout(tensors)
         total = len(header) + sum(_size(info) for info in tensors)
         partial = file.with_name(file.name + _PARTIAL)
+        if file.is_file():  # an earlier run finished writing and stopped later
+            file.rename(partial)
         for info in tensors:
             self._places[info.name] = _Place(partial, len(header) + offsets[info.name], info)
-        if file.is_file() or (_starts_with(partial, header) and partial.stat().st_size == total):
+        if _starts_with(partial, header) and partial.stat().st_size == total:
             return
         try:
             with partial.open("wb") as handle:
@@ -112,6 +118,16 @@ class ShardWriter:
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise disk_error(error, total) from error
+
+    def _digest_on_disk(self, unit: str) -> str:
+        """sha256 of the unit's bytes, as `write` takes it."""
+        digest = hashlib.sha256()
+        for info in self._units[unit].tensors:
+            place = self._places[info.name]
+            with place.file.open("rb") as handle:
+                handle.seek(place.offset)
+                digest.update(handle.read(_size(info)))
+        return digest.hexdigest()
 
     def _rename(self, file: Path) -> Path:
         partial = file.with_name(file.name + _PARTIAL)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """An interrupted conversion, continued, gives the bytes of one that was never disturbed."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from folder_digest import digest
+from safetensors.torch import load_file, save_file
 
-from core.errors import Cancelled, OutputError
+from core.errors import Cancelled, OutputError, VerificationError
 from core.spec import JobSpec
 
 
@@ -67,6 +69,64 @@ def test_work_of_another_recipe_is_not_continued(
     clean, _ = convert_to(other, "clean")
     assert digest(mixed) == digest(clean)
     assert any("starting over" in event.message for event in sink.of("log"))
+
+
+def test_a_changed_config_starts_over(
+    tiny_llama: Callable[..., Path], tiny_spec: Callable[..., JobSpec], convert_to: Callable[..., Any]
+) -> None:
+    """The weights are the same, the frequencies are not."""
+    base = tiny_llama()
+    with pytest.raises(Cancelled):
+        convert_to(tiny_spec(base), "out", CancelAfter(8))
+    path = base / "config.json"
+    config = json.loads(path.read_text())
+    config["rope_parameters"]["rope_theta"] = 50_000.0
+    path.write_text(json.dumps(config))
+    mixed, sink = convert_to(tiny_spec(base), "out")
+    clean, _ = convert_to(tiny_spec(base), "clean")
+    assert any("starting over" in event.message for event in sink.of("log"))
+    assert digest(mixed) == digest(clean)
+
+
+def test_damaged_bytes_are_written_again(
+    tiny_checkpoint: Path, tiny_spec: Callable[..., JobSpec], convert_to: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Stopped once inside the conversion and once after it: both times a byte of a written layer changes."""
+    spec = tiny_spec(tiny_checkpoint)
+    undisturbed, _ = convert_to(spec, "undisturbed")
+    work = tmp_path / "out.partial"
+    for checks in (10, 13):
+        with pytest.raises(Cancelled):
+            convert_to(spec, "out", CancelAfter(checks))
+        (file,) = (work / "export").glob("*.safetensors*")
+        assert "layer-00000" in json.loads((work / "manifest.json").read_text())["units"]
+        tensor = "model.layers.0.self_attn.v_b_proj.weight"
+        with file.open("r+b") as handle:
+            size = int.from_bytes(handle.read(8), "little")
+            start = json.loads(handle.read(size))[tensor]["data_offsets"][0]
+            handle.seek(8 + size + start)
+            byte = handle.read(1)[0]
+            handle.seek(8 + size + start)
+            handle.write(bytes([byte ^ 0xFF]))
+    result, _ = convert_to(spec, "out")
+    assert digest(result) == digest(undisturbed)
+
+
+def test_a_failed_verification_is_not_final(
+    tiny_checkpoint: Path, tiny_spec: Callable[..., JobSpec], convert_to: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A damaged probe makes good files look bad; the run after the refusal makes all of it again."""
+    spec = tiny_spec(tiny_checkpoint)
+    undisturbed, _ = convert_to(spec, "undisturbed")
+    with pytest.raises(Cancelled):
+        convert_to(spec, "out", CancelAfter(13))
+    state = tmp_path / "out.partial" / "probe" / "probe-00004.safetensors"
+    tensors = load_file(state)
+    save_file(tensors | {"hidden": tensors["hidden"].flip(1).contiguous()}, state)
+    with pytest.raises(VerificationError, match="logits differ"):
+        convert_to(spec, "out")
+    result, _ = convert_to(spec, "out")
+    assert digest(result) == digest(undisturbed)
 
 
 def test_sharding_changes_only_the_files(
