@@ -44,11 +44,16 @@ class Probe:
 
     @torch.no_grad()
     def advance(self, index: int, tensors: Mapping[str, Tensor]) -> None:
-        """Run converted layer `index`; `tensors` are its weights, names relative to the layer."""
+        """Run converted layer `index`; `tensors` are its weights, names relative to the layer.
+
+        Always on the CPU and in one dtype, frequencies excepted: that is how the folder is loaded to be
+        verified, also when norms are stored in another dtype than the rest.
+        """
         state = load_file(self._file(index))
         module = self._model.get_submodule(self._family.layer.format(i=index))
-        layer = fill(module, tensors, self._skeleton.device)
-        hidden = self._skeleton.run(layer, state["hidden"].to(self._skeleton.device)).cpu()
+        cast = {n: t if n.endswith("inv_freq") else t.to(self._dtype) for n, t in tensors.items()}
+        layer = fill(module, cast, torch.device("cpu"))
+        hidden = self._skeleton.run(layer, state["hidden"])
         module.to("meta")
         self._save(index + 1, {"hidden": hidden, "tokens": state["tokens"]})
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from core.evaluate import load_model
 from core.spec import JobSpec
+from core.weights.index import read_index
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -58,6 +60,56 @@ def test_keeping_everything_gives_the_original_logits(
     assert sink.metrics["logits_difference"] < 1e-4
 
 
+@pytest.mark.parametrize(("weights", "norms"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_norms_in_another_dtype_than_the_weights_keep_it(
+    weights: str,
+    norms: str,
+    tiny_llama: Callable[..., Path],
+    tiny_spec: Callable[..., JobSpec],
+    convert_to: Callable[..., Any],
+) -> None:
+    """The file keeps both dtypes; loaded, everything has the one of the config, and so had the probe.
+
+    In float32 the conversion is exact; attention written in bfloat16 is not, which says nothing of norms.
+    """
+    base = tiny_llama(dtype=weights)
+    tensors = load_file(base / "model.safetensors")
+    mixed = {n: t.to(getattr(torch, norms)) if "norm" in n else t for n, t in tensors.items()}
+    save_file(mixed, base / "model.safetensors", metadata={"format": "pt"})
+    result, sink = convert_to(tiny_spec(base, keep=1.0))
+    for name, info in read_index(result).items():
+        assert info.dtype == (norms if "norm" in name else "float32" if "inv_freq" in name else weights)
+    assert sink.metrics["logits_difference"] < (1e-4 if weights == "float32" else 2**-4)
+    if weights == "float32":
+        tokens = torch.arange(100)[None]
+        with torch.no_grad():
+            wanted = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)(tokens).logits
+            found = load_model(result, dtype=torch.float32, device="cpu")(tokens).logits
+        assert (wanted - found).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("form", "kv_heads", "rope_dim", "kv_rank"),
+    [("joint", 2, 0, 10), ("split", 2, 4, 13), ("split", 1, 4, 15)],
+)
+def test_no_rotary_dims_and_odd_ranks_convert(
+    form: str,
+    kv_heads: int,
+    rope_dim: int,
+    kv_rank: int,
+    tiny_llama: Callable[..., Path],
+    tiny_spec: Callable[..., JobSpec],
+    convert_to: Callable[..., Any],
+) -> None:
+    """The latent has kv_rank numbers per KV head; split halves 26 into 13 and 13, and 15 into 7 and 8."""
+    recipe = {"factor_form": form}
+    base = tiny_llama(num_key_value_heads=kv_heads)
+    _, sink = convert_to(tiny_spec(base, rope_dim=rope_dim, kv_rank=kv_rank, recipe=recipe))
+    cached = 4 * kv_heads * (kv_rank + rope_dim) * 4  # layers, numbers, bytes of float32
+    assert sink.metrics["kv_bytes_per_token_measured"] == cached
+    assert sink.metrics["logits_difference"] < 1e-4
+
+
 def test_full_rank_with_few_rotary_dims_keeps_keys_and_values(
     tiny_checkpoint: Path, tiny_spec: Callable[..., JobSpec], convert_to: Callable[..., Any]
 ) -> None:
@@ -91,8 +143,6 @@ def test_the_written_dtype_is_the_checkpoints(
     tiny_llama: Callable[..., Path], tiny_spec: Callable[..., JobSpec], convert_to: Callable[..., Any]
 ) -> None:
     """Weights leave as they came, but frequencies stay float32."""
-    from core.weights.index import read_index
-
     result, _ = convert_to(tiny_spec(tiny_llama(dtype="bfloat16"), keep=0.5))
     dtypes = {name: info.dtype for name, info in read_index(result).items()}
     assert {dtype for name, dtype in dtypes.items() if not name.endswith("inv_freq")} == {"bfloat16"}
