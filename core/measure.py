@@ -9,7 +9,7 @@ import torch
 
 from core.calibrate.text import read_text
 from core.calibrate.tokens import tokenize
-from core.evaluate import compare, load_model
+from core.evaluate import Comparison, compare, load_model
 from core.events import Cancel, Log, Progress, Sink
 from core.spec import Evaluation
 from core.weights.index import read_index
@@ -25,17 +25,35 @@ def measure(
     Both models are held in float32 at once; when they do not fit, nothing is measured and the log says so.
     """
     needed = 2 * _FLOAT32 * sum(info.numbers for info in read_index(base).values())
-    free = psutil.virtual_memory().available
-    if device.type == "cpu" and needed > 0.9 * free:
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > 0.9 * free:
         memory = f"it needs {needed / 1e9:.0f} GB of memory, {free / 1e9:.0f} GB are free"
         sink.emit(Log(level="warning", message=f"quality was not measured: {memory}"))
         return
+    try:
+        found = _compare(base, converted, evaluation, device, sink, cancel)
+    except (torch.OutOfMemoryError, MemoryError):
+        # the conversion is verified by now: hours of work are not thrown away for a figure
+        sink.emit(Log(level="warning", message="quality was not measured: the memory ran out"))
+        return
+    yield "perplexity_base", found.perplexity_base, ""
+    yield "perplexity", found.perplexity, ""
+    yield "perplexity_ratio", found.perplexity / found.perplexity_base, "ratio"
+    yield "kl_to_base", found.kl_to_base, "nats"
+    yield "top1_agreement", found.top1_agreement, "fraction"
+    yield "evaluation_tokens", float(found.tokens), "tokens"
+
+
+def _compare(
+    base: Path, converted: Path, evaluation: Evaluation, device: torch.device, sink: Sink, cancel: Cancel
+) -> Comparison:
+    """Both models on the same windows."""
 
     def on_window(done: int, total: int) -> None:
         sink.emit(Progress(stage="measuring", done=done, total=total, message=f"window {done} of {total}"))
         cancel.check()
 
-    found = compare(
+    return compare(
         load_model(base, dtype=torch.float32, device=device),
         load_model(converted, dtype=torch.float32, device=device),
         tokenize(base, read_text(evaluation.text)),
@@ -43,9 +61,3 @@ def measure(
         windows=evaluation.windows,
         on_window=on_window,
     )
-    yield "perplexity_base", found.perplexity_base, ""
-    yield "perplexity", found.perplexity, ""
-    yield "perplexity_ratio", found.perplexity / found.perplexity_base, "ratio"
-    yield "kl_to_base", found.kl_to_base, "nats"
-    yield "top1_agreement", found.top1_agreement, "fraction"
-    yield "evaluation_tokens", float(found.tokens), "tokens"
