@@ -104,6 +104,7 @@ def test_damaged_bytes_are_written_again(
         with file.open("r+b") as handle:
             size = int.from_bytes(handle.read(8), "little")
             start = json.loads(handle.read(size))[tensor]["data_offsets"][0]
+            start += checks  # another byte each time
             handle.seek(8 + size + start)
             byte = handle.read(1)[0]
             handle.seek(8 + size + start)

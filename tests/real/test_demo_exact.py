@@ -29,16 +29,29 @@ def base_folder(demo_settings: Settings) -> Path:
     return demo_settings.models_dir / "SmolLM2-135M-Instruct"
 
 
+def converted(keep: float, settings: Settings, folder: Path) -> Any:
+    """The demo model converted with few calibration tokens, written in float32."""
+    spec = spec_from_preset("mha2mla", model="demo", keep=keep, dtype="float32", calibration={"tokens": 512})
+    workspace = Workspace(folder / "work", folder / "result")
+    spec = spec.model_copy(update={"evaluation": None})
+    convert(spec, workspace, NullSink(), NeverCancel(), settings)
+    return load_model(workspace.result, dtype=torch.float32, device="cpu")
+
+
 @pytest.fixture(scope="module")
 def exact(demo_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The demo model converted with keep 1, written in float32."""
-    spec = spec_from_preset("mha2mla", model="demo", keep=1.0, dtype="float32", calibration={"tokens": 512})
-    workspace = Workspace(
-        tmp_path_factory.mktemp("work") / "work", tmp_path_factory.mktemp("result") / "result"
-    )
-    spec = spec.model_copy(update={"evaluation": None})
-    convert(spec, workspace, NullSink(), NeverCancel(), demo_settings)
-    return load_model(workspace.result, dtype=torch.float32, device="cpu")
+    """Every pair kept, full rank."""
+    return converted(1.0, demo_settings, tmp_path_factory.mktemp("exact"))
+
+
+@pytest.fixture(scope="module", params=[1.0, 0.3125], ids=["everything kept", "the paper's budget"])
+def model(
+    request: pytest.FixtureRequest, demo_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """`exact`, which has rotary dims only, and one with the paper's 8 rotary dims of 64."""
+    if request.param == 1.0:
+        return request.getfixturevalue("exact")
+    return converted(request.param, demo_settings, tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +71,29 @@ def test_logits_are_the_originals(exact: Any, base: Any, tokens: torch.Tensor) -
 
 
 @torch.no_grad()
-def test_absorbed_equals_expanded(exact: Any, tokens: torch.Tensor) -> None:
-    attentions = [module for module in exact.modules() if isinstance(module, LatentAttention)]
+def test_absorbed_equals_expanded(model: Any, tokens: torch.Tensor) -> None:
+    """In float64: at the paper's budget float32 gives 2e-3, float64 1e-5, as norms stay in float32."""
+    model.double()
+    attentions = [module for module in model.modules() if isinstance(module, LatentAttention)]
     assert len(attentions) == 30
     logits = []
     for absorbed in (False, True):
         for attention in attentions:
             attention.absorbed = absorbed
-        logits.append(exact(tokens[:1]).logits)
+        logits.append(model(tokens[:1]).logits)
     for attention in attentions:
         attention.absorbed = None
-    assert (logits[0] - logits[1]).abs().max() < TOLERANCE
+    model.float()
+    assert logits[0].dtype == torch.float64
+    assert (logits[0] - logits[1]).abs().max() < 1e-4
 
 
 @torch.no_grad()
-def test_decoding_token_by_token_equals_prefill(exact: Any, tokens: torch.Tensor) -> None:
-    whole = exact(tokens[:1, :48]).logits
+def test_decoding_token_by_token_equals_prefill(model: Any, tokens: torch.Tensor) -> None:
+    whole = model(tokens[:1, :48]).logits
     cache, steps = None, []
     for position in range(48):
-        output = exact(tokens[:1, position : position + 1], past_key_values=cache, use_cache=True)
+        output = model(tokens[:1, position : position + 1], past_key_values=cache, use_cache=True)
         cache = output.past_key_values
         steps.append(output.logits)
     assert (torch.cat(steps, dim=1) - whole).abs().max() < TOLERANCE
