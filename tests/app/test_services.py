@@ -17,8 +17,10 @@ from app.services.estimate import estimate
 from app.services.requests import submit
 from app.services.verdict import verdict
 from app.services.workbench import Workbench
+from app.ui.components.results import summary
 from core.presets import spec_from_preset
 from core.spec import JobSpec, parse_spec
+from core.store.views import StoredMetric
 
 TEXT = {"calibration": {"text": "python-docs"}, "evaluation": {"text": "python-docs"}}
 
@@ -96,6 +98,8 @@ def test_the_verdict_of_an_infinite_perplexity_is_not_that_nobody_measured() -> 
     for metrics in ({"perplexity_base": 20.0}, {"perplexity_ratio": float("inf")}):
         assert "perplexity cannot be measured: infinite" in verdict(metrics)
         assert "not measured" not in verdict(metrics)
+    base = StoredMetric(name="perplexity_base", value=20.0, unit="", source="measured")
+    assert "verdict-bad" in summary({"perplexity_base": base})
 
 
 def test_the_verdict_admits_a_larger_cache() -> None:

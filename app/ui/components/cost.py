@@ -17,11 +17,12 @@ def cost_card(estimate: Estimate) -> str:
         )
     unit = byte_unit(plan.kv_bytes_per_token_before)
     calculated = source("calculated")
+    change = f"{times(plan.factor)} smaller" if plan.factor >= 1 else f"{times(1 / plan.factor)} larger"
     numbers_before = estimate.facts.kv_numbers_per_layer if estimate.facts else 0
     return f"""<section class="card cost"><h3>What it costs, now → after</h3>
 <div class="headline"><span class="before">{size(plan.kv_bytes_per_token_before, unit)}</span>
 <span class="arrow">→</span><span class="after">{size(plan.kv_bytes_per_token_after, unit)}</span>
-<span class="factor">{times(plan.factor)} smaller</span></div>
+<span class="factor">{change}</span></div>
 <p class="caption">{term("KV cache", "kv")} per token {calculated}</p>
 {_bars(plan)}
 <dl class="rows">{_at_context(estimate)}{_widths(plan, numbers_before)}{_weights(plan)}

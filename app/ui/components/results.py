@@ -23,8 +23,9 @@ def by_name(metrics: Sequence[StoredMetric]) -> dict[str, StoredMetric]:
 def summary(metrics: Metrics) -> str:
     """The verdict and the tiles; a tile whose number was not reported is left out."""
     values = {name: metric.value for name, metric in metrics.items()}
-    ratio_value = values.get("perplexity_ratio")
-    tone = "bad" if ratio_value is not None and ratio_value > HEAL else "good"
+    # an infinite ratio is not in the record, only that the original was measured
+    usual = float("inf") if "perplexity_base" in values else 1.0
+    tone = "bad" if values.get("perplexity_ratio", usual) > HEAL else "good"
     return (
         f'<p class="verdict verdict-{tone}">{escape(verdict(values))}</p>'
         f'<div class="tiles">{"".join(_tiles(metrics))}</div>'
