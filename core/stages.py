@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages of a recipe and the layout of the cache: every published choice, and which of them can be run today.
+"""The stages of a recipe and the cache layout: every published choice, and which can be run today.
 
 A paper is a composition of choices. A choice that is known but not implemented is refused by name, so
 nothing is ever silently ignored.
