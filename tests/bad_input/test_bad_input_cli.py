@@ -18,7 +18,7 @@ OPTIONS = {
     ("--rope-dim", "3", "--kv-rank", "4"): ("rope_dim must be even", "pairs"),
     ("--kv-rank", "0", "--rope-dim", "2"): ("kv_rank must be at least 1", "at least one number"),
     ("--dtype", "int4"): ("dtype", "dtype of the written weights"),
-    ("--preset", "none"): ("there is no preset 'none'", "mha2mla"),
+    ("--preset", "nobody"): ("there is no preset 'nobody'", "mha2mla"),
     ("--rope-select", "logit-damage"): ("'logit-damage' is not implemented yet", "2-norm"),
 }
 

@@ -89,14 +89,26 @@ def test_absorbed_equals_expanded(model: Any, tokens: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def test_decoding_token_by_token_equals_prefill(model: Any, tokens: torch.Tensor) -> None:
-    whole = model(tokens[:1, :48]).logits
+def test_decoding_token_by_token_equals_prefill(exact: Any, tokens: torch.Tensor) -> None:
+    assert decode_difference(exact, tokens[:1, :48]) < TOLERANCE
+
+
+@torch.no_grad()
+def test_decoding_equals_prefill_at_every_budget(model: Any, tokens: torch.Tensor) -> None:
+    """In float64, for the reason given above: float32 alone differs by 2e-3 at the paper's budget."""
+    difference = decode_difference(model.double(), tokens[:1, :24])
+    model.float()
+    assert difference < 1e-4
+
+
+def decode_difference(model: Any, tokens: torch.Tensor) -> float:
+    """Largest logit difference between one prefill of `tokens` (1, n) and n steps of decoding."""
     cache, steps = None, []
-    for position in range(48):
-        output = model(tokens[:1, position : position + 1], past_key_values=cache, use_cache=True)
+    for position in range(tokens.shape[1]):
+        output = model(tokens[:, position : position + 1], past_key_values=cache, use_cache=True)
         cache = output.past_key_values
         steps.append(output.logits)
-    assert (torch.cat(steps, dim=1) - whole).abs().max() < TOLERANCE
+    return float((torch.cat(steps, dim=1) - model(tokens).logits).abs().max())
 
 
 @torch.no_grad()
