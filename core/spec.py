@@ -56,7 +56,7 @@ class Evaluation(Frozen):
     """The held-out text on which original and converted model are compared."""
 
     text: str = Field(
-        "wikipedia-heldout", description="a named text or a UTF-8 file, never the calibration's"
+        "wikipedia-heldout", description="a named text or a UTF-8 file, best not the calibration's"
     )
     context: int = Field(512, ge=16, le=131_072, description="tokens per window")
     windows: int = Field(8, ge=1, le=100_000, description="windows, from the start of the text")
