@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 # without a GPU and in a container; none of these changes what a page looks like
 _FLAGS = (
@@ -22,6 +22,8 @@ _FLAGS = (
 )
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 DESKTOP, PHONE = (1440, 900), (390, 844)
+# how long an expectation waits when nothing else is said: a dead line for a busy machine, not a measurement
+expect.set_options(timeout=60_000)
 
 
 def find_chromium() -> str:
