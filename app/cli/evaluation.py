@@ -13,7 +13,9 @@ from core.settings import load_settings
 from core.weights.locate import locate
 
 
-def evaluate_model(model: str, base: str | None, text: str, context: int, windows: int) -> dict[str, Any]:
+def evaluate_model(
+    model: str, base: str | None, text: str, context: int, windows: int, *, by_position: bool
+) -> dict[str, Any]:
     """The JSON object of the command; the original of a converted model is found in its conversion.json.
 
     Raises ModelError when a model is missing, TextError when the text is unusable or too short.
@@ -33,8 +35,25 @@ def evaluate_model(model: str, base: str | None, text: str, context: int, window
         print(f"window {done} of {total}", file=sys.stderr)
 
     return evaluate(
-        folder, content, base_folder=original, context=context, windows=windows, on_window=on_window
+        folder,
+        content,
+        base_folder=original,
+        context=context,
+        windows=windows,
+        on_window=on_window,
+        by_position=by_position,
     )
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """The lines for people."""
+    positions = found.get("by_position", [])
+    lines = [f"{name:20} {value}" for name, value in found.items() if name != "by_position"]
+    return lines + [
+        f"position {row['from']:5} to {row['to']:5}  perplexity {row['perplexity']:9.4g}, "
+        f"original {row['perplexity_base']:9.4g}, x{row['ratio']:.4g}"
+        for row in positions
+    ]
 
 
 def _recorded(folder: Path) -> tuple[str, str | None]:

@@ -181,14 +181,17 @@ def evaluate(
     base: Annotated[
         str | None, typer.Option(help="the original model; default: the one named in conversion.json")
     ] = None,
+    by_position: Annotated[
+        bool, typer.Option("--by-position", help="also by position in the window, for a converted model")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Perplexity of a model; for a converted one also KL, top-1 agreement and KV bytes."""
     with reported(json):
-        from app.cli.evaluation import evaluate_model
+        from app.cli.evaluation import evaluate_model, table
 
-        found = evaluate_model(model, base, text, context, windows)
-        show(found, json, [f"{name:20} {value}" for name, value in found.items()])
+        found = evaluate_model(model, base, text, context, windows, by_position=by_position)
+        show(found, json, table(found))
 
 
 @cli.command()

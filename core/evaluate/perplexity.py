@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from core.errors import TextError
+from core.evaluate.predictor import Predictor, WholeModel
 
 # Log-probabilities are taken in float64: in float32 the sum over a 49152-word vocabulary leaves about 1e-7,
 # as much as the divergence of an exact conversion that is to be told from zero.
 WORK = torch.float64
-# positions widened to WORK at a time, so that a window's logits are not copied whole
+# positions whose logits exist at a time, in WORK: 25 MB for a vocabulary of 49152
 ROWS = 64
 
 OnWindow = Callable[[int, int], None]
@@ -38,24 +39,23 @@ def cut_windows(token_ids: Tensor, context: int, count: int) -> Tensor:
     return token_ids[:need].view(count, context)
 
 
-@torch.no_grad()
-def window_logits(model: Any, window: Tensor) -> Tensor:
-    """Logits (context - 1, vocabulary) that predict tokens 1.. of `window` (context,)."""
-    logits: Tensor = model(window[None].to(model.device), use_cache=False).logits
-    return logits[0, :-1]
+def predictions(window: Tensor, *predictors: Predictor) -> Iterator[tuple[Tensor, ...]]:
+    """(targets, log-probabilities of each predictor) of tokens 1.. of `window`, ROWS positions at a time.
 
-
-def blocks(window: Tensor, *logits: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """(targets, log-probabilities of each logits) in pieces of ROWS positions."""
-    targets = window[1:].to(logits[0].device)
+    Everything is yielded on the device of the first predictor.
+    """
+    hidden = [predictor.hidden(window)[:-1] for predictor in predictors]
+    device = hidden[0].device
+    targets = window[1:].to(device)
     for start in range(0, len(targets), ROWS):
         rows = slice(start, start + ROWS)
-        yield targets[rows], *(part[rows].to(WORK).log_softmax(dim=-1) for part in logits)
+        logits = (one.logits(states[rows]) for one, states in zip(predictors, hidden, strict=True))
+        yield targets[rows], *(part.to(device, WORK).log_softmax(dim=-1) for part in logits)
 
 
-def negative_log_likelihood(targets: Tensor, log_probabilities: Tensor) -> float:
-    """Sum over positions; targets (n,), log_probabilities (n, vocabulary)."""
-    return -float(log_probabilities.gather(1, targets[:, None]).sum())
+def negative_log_likelihood(targets: Tensor, log_probabilities: Tensor) -> Tensor:
+    """Of every position; targets (n,), log_probabilities (n, vocabulary) -> (n,)."""
+    return -log_probabilities.gather(1, targets[:, None])[:, 0]
 
 
 def perplexity(
@@ -63,9 +63,10 @@ def perplexity(
 ) -> tuple[float, int]:
     """(perplexity, predicted tokens) of one model; context - 1 tokens are predicted in each window."""
     total, tokens = 0.0, 0
+    predictor = WholeModel(model)
     for index, window in enumerate(cut_windows(token_ids, context, windows)):
-        for targets, log_probabilities in blocks(window, window_logits(model, window)):
-            total += negative_log_likelihood(targets, log_probabilities)
+        for targets, log_probabilities in predictions(window, predictor):
+            total += float(negative_log_likelihood(targets, log_probabilities).sum())
             tokens += len(targets)
         if on_window:
             on_window(index + 1, windows)

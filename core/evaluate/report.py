@@ -8,6 +8,7 @@ import torch
 
 from core.calibrate.tokens import tokenize
 from core.errors import ModelError
+from core.evaluate.by_position import PositionTally
 from core.evaluate.divergence import compare
 from core.evaluate.kv_memory import formula_kv_bytes, measure_kv_bytes
 from core.evaluate.load import is_converted, load_model
@@ -23,6 +24,7 @@ def evaluate(
     windows: int,
     on_window: OnWindow | None = None,
     device: str = "cpu",
+    by_position: bool = False,
 ) -> dict[str, Any]:
     """Measure a model on `text`; a converted one is compared with the original in `base_folder`.
 
@@ -30,12 +32,20 @@ def evaluate(
     in the stored dtype. Everything else is computed in float32 on a CPU, where bfloat16 products are slower
     and noisier, and in the stored dtype on a GPU. Models are held in memory whole.
 
+    With `by_position` the perplexities of both models are also given by position in the window.
+
     Raises TextError when the text is too short, before any weight is read.
     """
     token_ids = tokenize(model_folder, text)
     cut_windows(token_ids, context, windows)
     dtype = torch.float32 if device == "cpu" else None
     if not is_converted(model_folder):
+        if by_position:
+            raise ModelError(
+                f"'{model_folder}' is no converted model: there is nothing to compare by position",
+                hint="name a conversion; the answer holds its original's perplexities too",
+                field="by_position",
+            )
         model = load_model(model_folder, dtype=dtype, device=device)
         value, tokens = perplexity(model, token_ids, context, windows, on_window)
         return {"perplexity": value, "tokens": tokens}
@@ -52,7 +62,9 @@ def evaluate(
     }
     base = load_model(base_folder, dtype=dtype, device=device)
     converted = converted if dtype is None else converted.to(dtype)
-    found = compare(base, converted, token_ids, context, windows, on_window)
+    positions = PositionTally(context)
+    found = compare(base, converted, token_ids, context, windows, on_window, positions.add)
+    more = {"by_position": [bucket.as_json() for bucket in positions.buckets()]} if by_position else {}
     return {
         "perplexity": found.perplexity,
         "tokens": found.tokens,
@@ -60,4 +72,5 @@ def evaluate(
         "kl_to_base": found.kl_to_base,
         "top1_agreement": found.top1_agreement,
         "kv_bytes_per_token": kv_bytes,
+        **more,
     }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Perplexity and divergence are what their definitions say."""
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from core.calibrate.tokens import tokenize
-from core.errors import TextError
+from core.errors import ModelError, TextError
 from core.evaluate import compare, cut_windows, load_model, perplexity
 
 # the implementation sums log-probabilities of float32 logits in float64; so does the reference, whole
@@ -71,14 +72,23 @@ def test_perplexity_is_exp_of_the_mean_loss(base: Any, ids: torch.Tensor) -> Non
 
 def test_a_model_that_knows_nothing_has_the_vocabulary_as_perplexity(base: Any, ids: torch.Tensor) -> None:
     """Constant logits: an anchor that shares no code with the implementation."""
+    silent = copy.deepcopy(base)
+    silent.lm_head.weight = torch.nn.Parameter(torch.zeros_like(silent.lm_head.weight))
+    assert perplexity(silent, ids, 50, 2)[0] == pytest.approx(258, rel=ROUNDING)
 
-    class Constant(torch.nn.Module):
-        device = torch.device("cpu")
 
-        def forward(self, ids: torch.Tensor, use_cache: bool) -> Any:
-            return base(ids).__class__(logits=torch.full((*ids.shape, 258), 3.0))
+def test_a_head_that_does_more_than_a_product_is_refused(base: Any, ids: torch.Tensor) -> None:
+    """Its logits would be measured without the soft cap or scale the model applies after its head."""
 
-    assert perplexity(Constant(), ids, 50, 2)[0] == pytest.approx(258, rel=ROUNDING)
+    class Scaled(type(base)):  # type: ignore[misc]
+        def forward(self, *arguments: Any, **named: Any) -> Any:
+            found = super().forward(*arguments, **named)
+            found.logits = found.logits * 0.9
+            return found
+
+    scaled = Scaled(base.config).eval()
+    with pytest.raises(ModelError, match="changes its logits after the output head"):
+        perplexity(scaled, ids, 50, 2)
 
 
 def test_comparison_is_the_definition(base: Any, other: Any, ids: torch.Tensor) -> None:
