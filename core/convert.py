@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.calibrate.layer_statistics import LayerStatistics
 from core.factor.svd import FORM, WORK
 from core.planning import LayerPlan
 from core.rope.select import SELECT
@@ -27,14 +28,6 @@ class AttentionWeights:
     k_bias: Tensor | None = None
     v_bias: Tensor | None = None
     o_bias: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class LayerStatistics:
-    """What calibration measured: `contribution` (n_kv, d_h/2), `input_covariance` (d, d) = E[x x^T]."""
-
-    contribution: Tensor
-    input_covariance: Tensor
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from core.calibrate.statistics import collect, load_statistics
+from core.calibrate.layer_statistics import load_statistics
+from core.calibrate.steps import calibrate, step_count
 from core.convert import AttentionWeights, LatentLayer, convert_layer
 from core.errors import OutputError
 from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
@@ -76,23 +77,23 @@ class Conversion:
 
     def run(self) -> None:
         """All stages in order."""
-        windows, asked = self._ready.windows, self._spec.calibration
+        windows, asked = self._ready.sample.windows, self._spec.calibration
         if windows.numel() + windows.shape[1] <= asked.tokens:
             self._log(f"the calibration text has only {windows.numel():,} tokens", "warning")
-        self._calibrate(windows)
+        self._calibrate()
         rows, expected = self._convert(windows[0])
         self._verify(expected)
         self._measure()
         self._publish(rows)
 
-    def _calibrate(self, windows: Tensor) -> None:
-        facts = self._ready.facts
-        self._stage("calibrating", facts.layers)
-        statistics = collect(
-            self._skeleton, facts, self._ready.family, windows, self._workspace.work / "statistics"
-        )
-        for index in statistics:
-            self._step("calibrating", index, f"layer {index}: {windows.numel():,} tokens")
+    def _calibrate(self) -> None:
+        ready, folder = self._ready, self._workspace.work / "statistics"
+        total = step_count(ready.facts.layers, ready.sample)
+        self._stage("calibrating", total)
+        steps = calibrate(self._skeleton, ready.facts, ready.family, ready.sample, folder)
+        for done, message in enumerate(steps, start=1):
+            self._sink.emit(Progress(stage="calibrating", done=done, total=total, message=message))
+            self._cancel.check()
 
     def _convert(self, probe_tokens: Tensor) -> tuple[list[dict[str, Any]], Path]:
         """Write every unit that is missing; returns the per-layer rows and the probe's expected logits."""

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from pathlib import Path
 import psutil
 import torch
 import transformers
-from torch import Tensor
 
 from core.arch import Architecture, find_architecture
+from core.calibrate.states import state_bytes
+from core.calibrate.steps import Sample
 from core.calibrate.text import check_text, read_text
 from core.calibrate.tokens import calibration_windows, tokenize
 from core.devices import choose_device
@@ -24,28 +26,25 @@ from core.facts import ModelFacts, read_facts
 from core.kv_budget import DTYPE_BYTES
 from core.planning import Plan, make_plan
 from core.settings import Settings
-from core.spec import JobSpec
+from core.spec import JobSpec, Recipe
 from core.weights.index import read_index, weight_files
 from core.weights.locate import locate
 from core.weights.skeleton import check_weights
 from core.workspace import Workspace
 
 # raised whenever the bytes written for the same spec change, so that old partial work is not continued
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A conversion that may start.
-
-    windows: calibration token ids (n, context). base_files maps weight file names to their sha256.
-    """
+    """A conversion that may start; base_files maps weight file names to their sha256."""
 
     facts: ModelFacts
     family: Architecture
     plan: Plan
     device: torch.device
-    windows: Tensor
+    sample: Sample
     base_files: dict[str, str]
     fingerprint: str
 
@@ -73,17 +72,15 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     )
     folder = Path(facts.folder)
     check_weights(folder, read_index(folder))
-    windows = calibration_windows(
-        folder, spec.calibration.text, spec.calibration.tokens, spec.calibration.context
-    )
+    sample = _sample(spec, folder)
     _check_evaluation(spec, folder)
-    check_output(workspace, _needed_bytes(windows, facts, plan))
+    check_output(workspace, _needed_bytes(sample, facts, plan))
     family = find_architecture(facts.model_type)
     if family is None:
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
     files = {file.name: sha256_of(file) for file in weight_files(folder)}
-    fingerprint = _fingerprint(spec, folder, windows, device, files)
-    return Prepared(facts, family, plan, device, windows, files, fingerprint)
+    fingerprint = _fingerprint(spec, folder, sample, device, files)
+    return Prepared(facts, family, plan, device, sample, files, fingerprint)
 
 
 def check_memory(plan: Plan) -> None:
@@ -99,6 +96,19 @@ def check_memory(plan: Plan) -> None:
             hint="loading it to verify it needs that much memory: use a larger machine or a smaller dtype",
             field="model",
         )
+
+
+def needs_fisher(recipe: Recipe) -> bool:
+    """Whether a choice of the recipe looks at loss gradients; the backward pass is skipped otherwise."""
+    return recipe.factor_output == "fisher" or recipe.allocate == "loss-aware"
+
+
+def _sample(spec: JobSpec, folder: Path) -> Sample:
+    """The calibration windows, and how many of them go through the backward pass."""
+    asked = spec.calibration
+    windows = calibration_windows(folder, asked.text, asked.tokens, asked.context)
+    wanted = min(asked.fisher_tokens, windows.numel()) if needs_fisher(spec.recipe) else 0
+    return Sample(windows, math.ceil(wanted / asked.context), asked.seed)
 
 
 def _check_evaluation(spec: JobSpec, folder: Path) -> None:
@@ -148,17 +158,27 @@ def _used(folder: Path) -> int:
     return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
 
 
-def _needed_bytes(windows: Tensor, facts: ModelFacts, plan: Plan) -> int:
-    """Weights, two hidden-state files and one covariance per layer."""
+def _needed_bytes(sample: Sample, facts: ModelFacts, plan: Plan) -> int:
+    """Weights, the statistics, and the states between layers that are on the disk at the same time."""
     weights = max(facts.weight_bytes, plan.parameters_after * DTYPE_BYTES[plan.dtype])
-    hidden = 2 * windows.numel() * facts.hidden_size * 4
-    return weights + hidden + facts.layers * facts.hidden_size**2 * 8 + 20_000_000
+    (windows, context), width = sample.windows.shape, facts.hidden_size
+    whole, kept = (state_bytes((count, context, width)) for count in (windows, sample.fisher_windows))
+    # two whole states while a layer runs, and the first windows of all others; later two gradients, when the
+    # last whole one is cut
+    states = 2 * whole + (facts.layers - 1) * kept if kept else 2 * whole
+    numbers = width**2 + 2 * width + facts.heads * context
+    if kept:
+        keys_and_values = facts.kv_numbers_per_layer
+        numbers += 2 * width**2 + keys_and_values**2 + facts.heads * facts.head_dim**2
+        states = max(states, (facts.layers + 2) * kept)
+    return weights + states + facts.layers * numbers * 8 + 20_000_000
 
 
 def _fingerprint(
-    spec: JobSpec, folder: Path, windows: Tensor, device: torch.device, files: dict[str, str]
+    spec: JobSpec, folder: Path, sample: Sample, device: torch.device, files: dict[str, str]
 ) -> str:
     """Everything the written bytes depend on; the windows stand for calibration text and tokenizer."""
+    windows = sample.windows
     tokens = hashlib.sha256(windows.contiguous().numpy().tobytes()).hexdigest()
     config = sha256_of(folder / "config.json")
     programs = [ENGINE_VERSION, torch.__version__, transformers.__version__, os.name, device.type]

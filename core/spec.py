@@ -47,9 +47,29 @@ class Recipe(Frozen):
 class Calibration(Frozen):
     """The text whose activations the recipe may look at."""
 
-    text: str = Field("wikipedia", description="a named text (see core/calibrate/text.py) or a UTF-8 file")
-    tokens: int = Field(8_192, ge=64, le=10_000_000, description="tokens read, from the start of the text")
+    text: str = Field(
+        "wikipedia",
+        description="named texts (see core/calibrate/text.py) or UTF-8 files; several, joined with +, are "
+        "read in equal shares",
+    )
+    tokens: int = Field(32_768, ge=64, le=10_000_000, description="tokens read, from the start of each text")
     context: int = Field(512, ge=16, le=131_072, description="tokens per window")
+    fisher_tokens: int = Field(
+        8_192,
+        ge=0,
+        le=10_000_000,
+        description="how many of the tokens go through the backward pass too, when the recipe needs it; "
+        "0 switches it off",
+    )
+    shrinkage: float = Field(
+        1e-6,
+        ge=0,
+        le=1,
+        description="added to the diagonal of the input covariance, relative to its mean",
+    )
+    seed: int = Field(
+        0, ge=0, le=2**32 - 1, description="draws the labels of the backward pass and the attention windows"
+    )
 
 
 class Evaluation(Frozen):

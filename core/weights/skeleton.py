@@ -69,8 +69,23 @@ class Skeleton:
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids (…) -> embeddings (…, d) in float32; only the rows that occur are kept."""
-        table = self._source.read(f"{self._family.embedding}.weight")
-        return nn.functional.embedding(tokens, table).float()
+        return nn.functional.embedding(tokens, self.embeddings()).float()
+
+    def embeddings(self) -> Tensor:
+        """The embedding table (vocabulary, d), as stored."""
+        return self._source.read(f"{self._family.embedding}.weight")
+
+    def final_norm(self) -> nn.Module:
+        """The norm after the last layer in float32 on the device."""
+        prefix = self._family.final_norm
+        tensors = {name: value.float() for name, value in self._source.read_prefix(prefix + ".").items()}
+        return fill(self._model.get_submodule(prefix), tensors, self.device)
+
+    def head(self) -> Tensor:
+        """The output matrix (vocabulary, d) in float32 on the device; tied ones are the embeddings."""
+        name = "lm_head.weight"
+        stored = self._source.read(name) if name in self._source else self.embeddings()
+        return stored.float().to(self.device)
 
     def layer(self, index: int) -> nn.Module:
         """Decoder layer `index` in float32 on the device; drop it before asking for the next."""
@@ -82,6 +97,17 @@ class Skeleton:
     def empty(self, index: int) -> None:
         """Release the weights of layer `index`."""
         self._model.get_submodule(self._family.layer.format(i=index)).to("meta")
+
+    def attention(self, index: int) -> nn.Module:
+        """The attention inside decoder layer `index`."""
+        module: nn.Module = self._model.get_submodule(self._family.attention.format(i=index))
+        return module
+
+    def rotation(self, context: int) -> tuple[Tensor, Tensor]:
+        """(cos, sin), each (context, d_h), of positions from 0 on; a scaling of both (yarn) is included."""
+        positions = torch.arange(context, device=self.device)[None]
+        cos, sin = self.rotary_embedding(torch.zeros(1, device=self.device), positions)
+        return cos[0], sin[0]
 
     def run(self, layer: nn.Module, hidden: Tensor) -> Tensor:
         """One decoder layer on hidden (batch, tokens, d) with causal attention from position 0."""

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from core.arch.llama import LLAMA
-from core.calibrate import statistics
-from core.calibrate.statistics import collect, load_statistics
+from core.calibrate.layer_statistics import load_statistics
+from core.calibrate.statistics import collect
 from core.facts import read_facts
 from core.rope.select import SELECT
 from core.weights.skeleton import Skeleton
@@ -26,9 +26,9 @@ def windows() -> Tensor:
     return torch.randint(2, 256, (6, 40), generator=torch.Generator().manual_seed(5))
 
 
-def start(model: Path, windows: Tensor, folder: Path) -> Iterator[int]:
+def start(model: Path, windows: Tensor, folder: Path, **options: int) -> Iterator[int]:
     skeleton = Skeleton(model, LLAMA, torch.device("cpu"))
-    return collect(skeleton, read_facts(str(model)), LLAMA, windows, folder)
+    return collect(skeleton, read_facts(str(model)), LLAMA, windows, folder, **options)
 
 
 @torch.no_grad()
@@ -71,15 +71,13 @@ def test_two_norm_equals_a_direct_computation(
         assert picked.tolist() == wanted.tolist()
 
 
-def test_the_batch_split_does_not_matter(
-    tiny_checkpoint: Path, windows: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_batch_split_does_not_matter(tiny_checkpoint: Path, windows: Tensor, tmp_path: Path) -> None:
     """One window at a time, two, or all at once."""
     found = []
     for tokens in (1, 80, 100_000):
-        monkeypatch.setattr(statistics, "BATCH_TOKENS", tokens)
         folder = tmp_path / str(tokens)
-        found.append([load_statistics(folder, layer) for layer in start(tiny_checkpoint, windows, folder)])
+        run = start(tiny_checkpoint, windows, folder, batch_tokens=tokens)
+        found.append([load_statistics(folder, layer) for layer in run])
     for other in found[1:]:
         for one, two in zip(found[0], other, strict=True):
             torch.testing.assert_close(one.contribution, two.contribution, **SAME)

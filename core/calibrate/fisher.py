@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backward pass, one layer in memory: Fisher information at the keys, values and queries.
+
+To second order, KL(original || changed) = 1/2 d^T F d for a change d of the keys and values, where F is the
+Fisher information: the second moment of the gradients of -log p(y), with the labels y drawn from the model
+itself (Amari 1998; with the text's own words it would be the empirical Fisher, which is another matrix, see
+Kunstner et al. 2019, arXiv 1905.12558). Scores of different positions are uncorrelated under the model, so
+one sampled label per position and one backward pass per window give an unbiased estimate.
+
+The forward pass leaves `hidden-i` of the first windows. From the last layer to the first, each step reads
+`hidden-i` and `gradient-(i+1)`, writes `gradient-i` and the layer's moments, and then gives up what it read.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from core.arch import Architecture
+from core.calibrate.gradient_moments import GradientMoments
+from core.calibrate.layer_statistics import fisher_file, save_tensors
+from core.calibrate.states import BATCH_TOKENS, StateFiles, in_batches
+from core.errors import ModelError
+from core.facts import ModelFacts
+from core.weights.skeleton import Skeleton
+
+# rows of logits held at once, in float32: 134 MB at a vocabulary of 131,072
+HEAD_ROWS = 256
+
+
+def collect_fisher(
+    skeleton: Skeleton,
+    facts: ModelFacts,
+    family: Architecture,
+    windows: Tensor,
+    folder: Path,
+    *,
+    seed: int = 0,
+    fisher_windows: int,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Iterator[int]:
+    """Yield `layers` once the head is done, then each layer's index from the last to 0; resumable.
+
+    Call it after `collect` with the same arguments has ended. The statistics gain their Fisher fields.
+    """
+    layers = facts.layers
+    hidden = StateFiles(folder, "hidden", (fisher_windows, windows.shape[1], facts.hidden_size))
+    gradients = StateFiles(folder, "gradient", hidden.shape)
+    start = backward_step(folder, layers, hidden)
+    if start is None:
+        raise ModelError("the layer inputs of the backward pass are missing", hint="run the conversion again")
+    yield from range(layers, start, -1)
+    for index in range(start, -1, -1):
+        if index == layers:
+            _head_gradient(skeleton, hidden, gradients, layers, seed)
+        else:
+            backward = _Backward(skeleton, facts, family, batch_tokens)
+            save_tensors(fisher_file(folder, index), backward.run(index, hidden, gradients))
+            gradients.keep_first(index + 1, 0)
+        hidden.keep_first(index, 0)
+        yield index
+    hidden.remove_all()
+    gradients.remove_all()
+
+
+def backward_step(folder: Path, layers: int, hidden: StateFiles) -> int | None:
+    """What comes next: a layer, `layers` for the head, -1 when all is done, None when inputs are gone."""
+    last = next((i for i in reversed(range(layers)) if not fisher_file(folder, i).is_file()), -1)
+    gradients = StateFiles(folder, "gradient", hidden.shape)
+    if last < 0:
+        return -1
+    if gradients.has(last + 1) and all(hidden.has(i) for i in range(last + 1)):
+        return last
+    return layers if all(hidden.has(i) for i in range(layers + 1)) else None
+
+
+@torch.no_grad()
+def _head_gradient(
+    skeleton: Skeleton, hidden: StateFiles, gradients: StateFiles, layers: int, seed: int
+) -> None:
+    """Write the gradient of the summed -log p(y) with respect to the last layer's output."""
+    norm, head = skeleton.final_norm(), skeleton.head()
+    # drawn on the CPU: the labels do not depend on the device
+    generator = torch.Generator().manual_seed(seed)
+    windows, context, width = hidden.shape
+    with gradients.writing(layers) as append:
+        for batch in in_batches(windows, context, HEAD_ROWS):
+            states = hidden.read(layers, batch).to(skeleton.device).flatten(0, 1)
+            rows = [_row_gradient(norm, head, part, generator) for part in states.split(HEAD_ROWS)]
+            append(torch.cat(rows).view(-1, context, width))
+
+
+def _row_gradient(norm: nn.Module, head: Tensor, states: Tensor, generator: torch.Generator) -> Tensor:
+    """Gradient for some rows (rows, d): that of the logits is p - onehot(y)."""
+    with torch.enable_grad():
+        states = states.requires_grad_()
+        normed = norm(states)
+    probabilities = (normed.detach() @ head.T).softmax(dim=-1)
+    labels = sample(probabilities, generator)
+    probabilities[torch.arange(len(labels), device=labels.device), labels] -= 1
+    (gradient,) = torch.autograd.grad(normed, states, probabilities @ head)
+    return gradient
+
+
+def sample(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """One label per row of (rows, vocabulary), by inverting the cumulative distribution."""
+    cumulative = probabilities.cumsum(dim=-1)
+    drawn = torch.rand(len(probabilities), 1, generator=generator).to(probabilities.device)
+    # rounding may leave the last sum below or above one
+    labels = torch.searchsorted(cumulative, drawn * cumulative[:, -1:], right=True)
+    return labels.clamp_max(probabilities.shape[1] - 1).squeeze(1)
+
+
+class _Backward:
+    """Runs one layer again with gradients, from its output's gradient to its input's."""
+
+    def __init__(
+        self, skeleton: Skeleton, facts: ModelFacts, family: Architecture, batch_tokens: int
+    ) -> None:
+        self._skeleton = skeleton
+        self._facts = facts
+        self._projections = (family.query, family.key, family.value)
+        self._batch_tokens = batch_tokens
+        self._outputs: dict[str, Tensor] = {}
+        self._input = torch.empty(0)
+
+    def run(self, index: int, hidden: StateFiles, gradients: StateFiles) -> dict[str, Tensor]:
+        """The Fisher fields of layer `index`; writes the gradient of its input, unless it is the first."""
+        facts, (windows, context, width) = self._facts, hidden.shape
+        layer = self._skeleton.layer(index).requires_grad_(False)
+        hooks = [self._watch(self._skeleton.attention(index), name) for name in self._projections]
+        moments = GradientMoments(width, facts.heads, facts.kv_heads, facts.head_dim)
+        target: AbstractContextManager[Callable[[Tensor], None]] = (
+            gradients.writing(index) if index else nullcontext(lambda states: None)
+        )
+        with target as append:
+            for batch in in_batches(windows, context, self._batch_tokens):
+                append(
+                    self._step(layer, hidden.read(index, batch), gradients.read(index + 1, batch), moments)
+                )
+        for hook in hooks:
+            hook.remove()
+        self._skeleton.empty(index)
+        return moments.finish()
+
+    def _step(self, layer: nn.Module, states: Tensor, gradient: Tensor, moments: GradientMoments) -> Tensor:
+        device = self._skeleton.device
+        with torch.enable_grad():
+            states = states.to(device).requires_grad_()
+            output = self._skeleton.run(layer, states)
+        wanted = [states, *(self._outputs.pop(name) for name in self._projections)]
+        found = torch.autograd.grad(output, wanted, gradient.to(device))
+        moments.add(self._input.flatten(0, -2), *(part.flatten(0, -2) for part in found[1:]))
+        return found[0]
+
+    def _watch(self, attention: nn.Module, name: str) -> torch.utils.hooks.RemovableHandle:
+        def keep(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            del module
+            self._outputs[name] = output
+            self._input = inputs[0].detach()
+
+        return attention.get_submodule(name).register_forward_hook(keep)

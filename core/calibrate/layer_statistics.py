@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What calibration knows of one layer, and the two files it is kept in."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """Moments of one attention layer on the calibration text, float64.
+
+    x is the input of the projections (after the norm). g = [g_k; g_v] are the gradients of the loss at the
+    outputs of the key and value projections (before RoPE), g_q those at the query projection; the loss is
+    -log p(y) with y drawn from the model itself, so E[g g^T] is the Fisher information, the second-order
+    term of the KL divergence to the original. Fisher fields are None when that pass was not asked for.
+
+    contribution      (n_kv, d_h/2)  MHA2MLA's 2-norm score, see core/rope/scores.py
+    input_covariance  (d, d)         E[x x^T], not centred
+    input_mean        (d)            E[x]
+    input_l1          (d)            E|x|
+    attention_mass    (n_h, context) probability mass a query puts on the key at distance t - s; rows sum to 1
+    fisher            (2 n_kv d_h, 2 n_kv d_h)  E[g g^T] per token
+    fisher_input      (2, d, d)      E[|g|^2 x x^T] / E|g|^2, for the keys and for the values
+    fisher_query      (n_h, d_h, d_h)  E[g_q g_q^T] of each query head
+    """
+
+    contribution: Tensor
+    input_covariance: Tensor
+    input_mean: Tensor
+    input_l1: Tensor
+    attention_mass: Tensor
+    tokens: int
+    fisher: Tensor | None = None
+    fisher_input: Tensor | None = None
+    fisher_query: Tensor | None = None
+    fisher_tokens: int = 0
+
+
+def load_statistics(folder: Path, index: int) -> LayerStatistics:
+    """The statistics of layer `index`: always those of the forward pass, the Fisher ones when there are."""
+    found = load_file(statistics_file(folder, index))
+    if fisher_file(folder, index).is_file():
+        found |= load_file(fisher_file(folder, index))
+    tokens, fisher_tokens = int(found.pop("tokens")), int(found.pop("fisher_tokens", 0))
+    return LayerStatistics(**found, tokens=tokens, fisher_tokens=fisher_tokens)
+
+
+def save_tensors(target: Path, tensors: dict[str, Tensor]) -> None:
+    """Write `target` whole or not at all; equal tensors give equal bytes."""
+    partial = target.with_suffix(".partial")
+    partial.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+    sync(partial)
+    partial.rename(target)
+
+
+def sync(path: Path) -> None:
+    """Wait until the bytes of `path` are on the disk."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def statistics_file(folder: Path, index: int) -> Path:
+    """What the forward pass found of layer `index`."""
+    return folder / f"layer-{index:05d}.safetensors"
+
+
+def fisher_file(folder: Path, index: int) -> Path:
+    """What the backward pass found of layer `index`."""
+    return folder / f"fisher-{index:05d}.safetensors"
