@@ -23,7 +23,7 @@ class PairNorms:
         self._tokens += query.shape[0]
         for total, states in ((self._query, query), (self._key, key)):
             halves = states.view(states.shape[0], total.shape[0], 2, total.shape[1])
-            total += halves.norm(dim=2).sum(dim=0, dtype=WORK).cpu()
+            total += halves[:, :, 0].hypot(halves[:, :, 1]).sum(dim=0, dtype=WORK).cpu()
 
     def contribution(self) -> Tensor:
         """(n_kv, d_h/2): E|k_f| times the sum over the group's query heads of E|q_f|.
