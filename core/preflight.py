@@ -16,7 +16,7 @@ import transformers
 from core.arch import Architecture, find_architecture
 from core.calibrate.states import state_bytes
 from core.calibrate.steps import Sample
-from core.calibrate.text import check_text, read_text
+from core.calibrate.text import check_text, read_text, text_parts
 from core.calibrate.tokens import calibration_windows, tokenize
 from core.devices import choose_device
 from core.errors import ModelError, OutputError
@@ -58,7 +58,8 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
             field="out",
         )
     device = choose_device(spec.device)
-    check_text(spec.calibration.text)
+    for name in text_parts(spec.calibration.text):
+        check_text(name)
     if spec.evaluation is not None:
         check_text(spec.evaluation.text)
     facts = read_facts(spec.model, revision=spec.revision, settings=settings)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from app.services.errors import NotFoundError
 from app.services.workbench import Workbench
-from core.calibrate.text import NAMED, existing_file
+from core.calibrate.text import NAMED, existing_file, text_parts
 from core.errors import StateError
 from core.planning import Plan, make_plan
 from core.presets import spec_from_preset
@@ -57,8 +57,11 @@ def _pinned(workbench: Workbench, spec: JobSpec) -> JobSpec:
 
 
 def _absolute(part: T) -> T:
-    path = None if part.text in NAMED else existing_file(part.text)
-    return part if path is None else part.model_copy(update={"text": str(path.absolute())})
+    names = []
+    for name in text_parts(part.text):
+        path = None if name in NAMED else existing_file(name)
+        names.append(name if path is None else str(path.absolute()))
+    return part.model_copy(update={"text": "+".join(names)})
 
 
 def find_job(workbench: Workbench, job_id: str) -> JobView:

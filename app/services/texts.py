@@ -3,7 +3,7 @@
 
 import threading
 
-from core.calibrate.text import NAMED, check_text, existing_file
+from core.calibrate.text import NAMED, check_text, existing_file, text_parts
 from core.errors import TextError
 from core.spec import JobSpec
 
@@ -17,7 +17,8 @@ class TextCache:
 
     def check(self, spec: JobSpec) -> None:
         """Raise TextError, with the field it belongs beside, when a text of `spec` cannot be used."""
-        self._check_one(spec.calibration.text, "calibration.text")
+        for name in text_parts(spec.calibration.text):
+            self._check_one(name, "calibration.text")
         if spec.evaluation is not None:
             self._check_one(spec.evaluation.text, "evaluation.text")
 

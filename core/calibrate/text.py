@@ -15,6 +15,8 @@ from core.errors import TextError
 CALIBRATION_ARTICLES = 60
 _WIKI = "test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 _NEWS = "test_data/lee_background.cor"
+# a name is asked of the file system for every way to read its plus signs
+_MOST_TEXTS = 16
 
 
 def read_text(name: str) -> str:
@@ -44,6 +46,21 @@ def read_text(name: str) -> str:
     if not text.strip():
         raise TextError(f"'{path.name}' is empty", hint="give a file with some thousand words", field="text")
     return text
+
+
+def text_parts(name: str) -> tuple[str, ...]:
+    """The texts that `name` mixes: "wikipedia+news" is two; a plus inside a file's path joins nothing."""
+    pieces = name.split("+")
+    if len(pieces) > _MOST_TEXTS:
+        return (name,)
+    parts: list[str] = []
+    while pieces:
+        prefixes = {size: "+".join(pieces[:size]) for size in range(len(pieces), 0, -1)}
+        known = (size for size, part in prefixes.items() if part in NAMED or existing_file(part))
+        size = next(known, 1)
+        parts.append(prefixes[size])
+        pieces = pieces[size:]
+    return tuple(parts)
 
 
 def existing_file(name: str) -> Path | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.calibrate.text import read_text
+from core.calibrate.text import read_text, text_parts
 from core.errors import TextError
 from core.weights.tokenizer import load_tokenizer
 
@@ -22,14 +22,36 @@ def tokenize(folder: Path, text: str) -> Tensor:
 def calibration_windows(folder: Path, name: str, tokens: int, context: int) -> Tensor:
     """Non-overlapping windows (n, context) from the start of text `name`, at most `tokens` in all.
 
-    Raises TextError when the text does not fill one window.
+    Of several texts ("wikipedia+news") each gives the same number of windows, in turn, so that any first
+    part of the windows is mixed too. Raises TextError when a text does not fill its first window.
     """
-    ids = tokenize(folder, read_text(name))
-    count = min(tokens, len(ids)) // context
-    if count == 0:
-        raise TextError(
-            f"the calibration text has {len(ids)} tokens, one window needs {context}",
-            hint="give a longer text, more tokens, or a smaller calibration context",
-            field="calibration.text",
-        )
-    return ids[: count * context].view(count, context)
+    parts = text_parts(name)
+    ids = [tokenize(folder, read_text(part)) for part in parts]
+    shares = _shares(tokens // context, [len(one) // context for one in ids])
+    for part, one in zip(parts, ids, strict=True):
+        if min(tokens, len(one)) < context:
+            name = f"'{part}' " if len(parts) > 1 else ""
+            raise _too_short(f"the calibration text {name}has {len(one)} tokens, one window needs {context}")
+    if 0 in shares:
+        raise _too_short(f"{tokens} tokens are {tokens // context} windows, {len(parts)} texts need one each")
+    cut = [one[: share * context].view(share, context) for one, share in zip(ids, shares, strict=True)]
+    turns = [one[turn] for turn in range(max(shares)) for one in cut if turn < len(one)]
+    return torch.stack(turns)
+
+
+def _too_short(message: str) -> TextError:
+    return TextError(
+        message,
+        hint="give a longer text, more tokens, or a smaller calibration context",
+        field="calibration.text",
+    )
+
+
+def _shares(windows: int, available: list[int]) -> list[int]:
+    """Windows of each text: equal, the first ones taking the remainder; a short text limits the others."""
+    shares = [
+        windows // len(available) + (index < windows % len(available)) for index in range(len(available))
+    ]
+    if all(share <= there for share, there in zip(shares, available, strict=True)):
+        return shares
+    return [min(windows // len(available), *available)] * len(available)
