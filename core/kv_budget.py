@@ -10,7 +10,10 @@ def full_numbers(n_kv: int, head_dim: int) -> int:
 
 
 def latent_numbers(kv_lora_rank: int, groups: int, qk_rope_head_dim: int) -> int:
-    """Numbers the latent+rope layout caches per token and layer: r + groups x d_r."""
+    """Numbers a latent layer caches per token: r + groups x d_r.
+
+    `groups` is 0 in the pre-rope layout, which caches no rotated key: r.
+    """
     return kv_lora_rank + groups * qk_rope_head_dim
 
 

@@ -16,15 +16,25 @@ PAPER_KEEP = 0.3125
 
 class LayerPlan(Frozen):
     """Widths of one latent layer. `k_rank` and `v_rank` both equal `kv_lora_rank` when K and V share the
-    latent (joint); they add up to it when each reads its own part (split)."""
+    latent (joint); they add up to it when each reads its own part (split).
+
+    A head's query and key have `qk_nope_head_dim + qk_rope_head_dim` dims, which need not be the original's:
+    TransMLA's heads keep all d_h non-rotary dims beside shared rotary ones. A pre-rope layer has groups 0,
+    rotary dims d_h and other dims 0."""
 
     index: int
-    groups: int = Field(description="rope keys cached per token: one per KV head in MHA2MLA")
+    layout: str = Field(
+        "latent+rope", description="what is cached: latent and rotated keys, or pre-rope: the latent alone"
+    )
+    groups: int = Field(description="rope keys cached per token: one per KV head in MHA2MLA, 0 in pre-rope")
     qk_rope_head_dim: int = Field(description="rotary dims per head that stay rotary")
-    qk_nope_head_dim: int = Field(description="head dims whose rotation is dropped")
+    qk_nope_head_dim: int = Field(description="head dims that do not rotate")
     kv_lora_rank: int = Field(description="numbers of the latent, over all heads")
     k_rank: int
     v_rank: int
+    mean_bias: bool = Field(
+        False, description="biases make up for the mean of what is cut from keys and values"
+    )
     cached_numbers: int = Field(description="numbers cached per token")
     parameters_before: int = Field(description="attention weights of the original layer")
     parameters_after: int

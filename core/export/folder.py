@@ -2,8 +2,10 @@
 """Everything of the output folder but the weights: config, model code, tokenizer, generation settings."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
+from core.export.layout import latent_shape
 from core.facts import ModelFacts, read_config
 from core.modeling import MLAConfig, export_source
 from core.planning import Plan
@@ -29,21 +31,7 @@ _NOT_MODEL = ("_name_or_path", "_model_name_or_path", "architectures", "auto_map
 def mla_config(facts: ModelFacts, plan: Plan) -> MLAConfig:
     """The config of the converted model."""
     base = {key: value for key, value in read_config(Path(facts.folder)).items() if key not in _NOT_MODEL}
-    layers = [
-        {
-            "kv_lora_rank": layer.kv_lora_rank,
-            "k_rank": layer.k_rank,
-            "v_rank": layer.v_rank,
-            "groups": layer.groups,
-            "qk_rope_head_dim": layer.qk_rope_head_dim,
-            "qk_nope_head_dim": layer.qk_nope_head_dim,
-            "v_head_dim": facts.head_dim,
-            "q_bias": facts.has_attention_bias,
-            "kv_a_bias": facts.has_attention_bias,
-            "o_bias": facts.has_attention_bias,
-        }
-        for layer in plan.layers
-    ]
+    layers = [asdict(latent_shape(facts, layer)) for layer in plan.layers]
     config = MLAConfig(base_config=base, mla_layers=layers)
     config.architectures = ["MLAForCausalLM"]
     config.auto_map = {

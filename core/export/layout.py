@@ -6,6 +6,7 @@ from pathlib import Path
 
 from core.arch import Architecture
 from core.facts import ModelFacts
+from core.modeling import PRE_ROPE, LatentShape
 from core.planning import LayerPlan, Plan
 from core.weights.index import TensorInfo
 from core.weights.writer import Unit
@@ -41,23 +42,54 @@ def copied_names(unit: Unit, family: Architecture, index: int) -> list[str]:
     return [info.name for info in unit.tensors if not info.name.startswith(attention)]
 
 
+def latent_shape(facts: ModelFacts, layer: LayerPlan) -> LatentShape:
+    """What the model class needs to know of a planned layer; raises ValueError for widths it cannot have.
+
+    A key bias on dims that do not rotate cancels in the softmax. One on rotary dims is kept where the key is
+    made: in the down-projection when rotated keys are cached, behind U_k when they are rebuilt (pre-rope). A
+    value bias becomes an output bias, since attention weights add up to one.
+    """
+    has_kv_bias = facts.has_attention_bias or layer.mean_bias
+    is_pre_rope = layer.layout == PRE_ROPE
+    shape = LatentShape(
+        layout=layer.layout,
+        kv_lora_rank=layer.kv_lora_rank,
+        k_rank=layer.k_rank,
+        v_rank=layer.v_rank,
+        groups=layer.groups,
+        qk_rope_head_dim=layer.qk_rope_head_dim,
+        qk_nope_head_dim=layer.qk_nope_head_dim,
+        v_head_dim=facts.head_dim,
+        q_bias=facts.has_attention_bias,
+        kv_a_bias=has_kv_bias and not is_pre_rope,
+        k_b_bias=has_kv_bias and is_pre_rope,
+        o_bias=has_kv_bias,
+    )
+    shape.check(facts.kv_heads)
+    return shape
+
+
 def latent_shapes(facts: ModelFacts, layer: LayerPlan) -> dict[str, tuple[int, ...]]:
     """Shapes of the latent attention's tensors, named as core/modeling names them."""
-    width, kv = facts.hidden_size, facts.kv_heads
-    rope = layer.groups * layer.qk_rope_head_dim
+    shape, width = latent_shape(facts, layer), facts.hidden_size
+    query_rows = facts.heads * (shape.qk_nope_head_dim + shape.qk_rope_head_dim)
+    latent_rows = shape.kv_lora_rank + shape.cached_rope_numbers
+    key_rows = facts.kv_heads * shape.rebuilt_key_dims
     shapes: dict[str, tuple[int, ...]] = {
-        "q_proj.weight": (facts.heads * facts.head_dim, width),
-        "kv_a_proj_with_mqa.weight": (layer.kv_lora_rank + rope, width),
-        "k_b_proj.weight": (kv * layer.qk_nope_head_dim, layer.k_rank),
-        "v_b_proj.weight": (kv * facts.head_dim, layer.v_rank),
-        "o_proj.weight": (width, facts.heads * facts.head_dim),
-        "inv_freq": (layer.groups, layer.qk_rope_head_dim // 2),
+        "q_proj.weight": (query_rows, width),
+        "kv_a_proj_with_mqa.weight": (latent_rows, width),
+        "k_b_proj.weight": (key_rows, shape.k_rank),
+        "v_b_proj.weight": (facts.kv_heads * shape.v_head_dim, shape.v_rank),
+        "o_proj.weight": (width, facts.heads * shape.v_head_dim),
+        "inv_freq": (shape.rotations, shape.qk_rope_head_dim // 2),
     }
-    if facts.has_attention_bias:
-        shapes["q_proj.bias"] = (facts.heads * facts.head_dim,)
-        shapes["kv_a_proj_with_mqa.bias"] = (layer.kv_lora_rank + rope,)
-        shapes["o_proj.bias"] = (width,)
-    return shapes
+    biases = {
+        "q_proj.bias": (shape.q_bias, query_rows),
+        "kv_a_proj_with_mqa.bias": (shape.kv_a_bias, latent_rows),
+        "k_b_proj.bias": (shape.k_b_bias, key_rows),
+        "o_proj.bias": (shape.o_bias, width),
+    }
+    return shapes | {name: (rows,) for name, (is_there, rows) in biases.items() if is_there}
 
 
 def _layer(

@@ -3,7 +3,14 @@
 
 from pathlib import Path
 
-from core.modeling.modeling_mla import LatentAttention, LatentShape, MLAConfig, MLAForCausalLM
+from core.modeling.modeling_mla import (
+    LATENT_ROPE,
+    PRE_ROPE,
+    LatentAttention,
+    LatentShape,
+    MLAConfig,
+    MLAForCausalLM,
+)
 
 
 def export_source() -> Path:
@@ -11,4 +18,12 @@ def export_source() -> Path:
     return Path(__file__).with_name("modeling_mla.py")
 
 
-__all__ = ["LatentAttention", "LatentShape", "MLAConfig", "MLAForCausalLM", "export_source"]
+__all__ = [
+    "LATENT_ROPE",
+    "PRE_ROPE",
+    "LatentAttention",
+    "LatentShape",
+    "MLAConfig",
+    "MLAForCausalLM",
+    "export_source",
+]

@@ -5,13 +5,14 @@ The latent is [non-rotary key rows; value rows] and the up-projections pick from
 """
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from core.modeling import LatentAttention, MLAConfig, MLAForCausalLM
+from core.modeling import LatentAttention, LatentShape, MLAConfig, MLAForCausalLM
 
 HEADS, HEAD_DIM, PAIRS = 4, 16, 8
 
@@ -47,19 +48,34 @@ def all_pairs(kv_heads: int) -> Tensor:
     return torch.stack([torch.randperm(PAIRS, generator=generator) for _ in range(kv_heads)])
 
 
-def convert_exactly(base: Any, kept: Tensor, *, form: str = "joint", groups: int | None = None) -> Any:
-    """The latent model that keeps pairs `kept` (kv_heads, n) rotary and loses nothing else."""
-    config = base.config
+def assemble(base: Any, layers: list[dict[str, Any]]) -> Any:
+    """A latent model with layers of these widths and everything outside attention from `base`."""
+    model = MLAForCausalLM(
+        MLAConfig(
+            base_config=json.loads(base.config.to_json_string()),
+            mla_layers=[asdict(LatentShape(**layer)) for layer in layers],
+            architectures=["MLAForCausalLM"],
+        )
+    ).to(base.dtype)
+    outside = {name: t for name, t in base.state_dict().items() if "self_attn" not in name}
+    found = model.load_state_dict(outside, strict=False)
+    assert not found.unexpected_keys, "a tensor outside attention has another name than in the base"
+    return model.eval()
+
+
+def per_head_widths(
+    config: Any, kept: Tensor, form: str = "joint", groups: int | None = None
+) -> dict[str, Any]:
+    """Full-rank widths of latent+rope with pairs `kept` (kv_heads, n) rotary."""
     kv_heads, has_bias = config.num_key_value_heads, config.attention_bias
-    groups = groups or kv_heads
     nope = HEAD_DIM - 2 * kept.shape[1]
     k_rank, v_rank = kv_heads * nope, kv_heads * HEAD_DIM
     rank = k_rank + v_rank
-    layer = {
+    return {
         "kv_lora_rank": rank,
         "k_rank": k_rank if form == "split" else rank,
         "v_rank": v_rank if form == "split" else rank,
-        "groups": groups,
+        "groups": groups or kv_heads,
         "qk_rope_head_dim": 2 * kept.shape[1],
         "qk_nope_head_dim": nope,
         "v_head_dim": HEAD_DIM,
@@ -67,19 +83,15 @@ def convert_exactly(base: Any, kept: Tensor, *, form: str = "joint", groups: int
         "kv_a_bias": has_bias,
         "o_bias": has_bias,
     }
-    model = MLAForCausalLM(
-        MLAConfig(
-            base_config=json.loads(config.to_json_string()),
-            mla_layers=[layer] * config.num_hidden_layers,
-            architectures=["MLAForCausalLM"],
-        )
-    ).to(base.dtype)
-    outside = {name: t for name, t in base.state_dict().items() if "self_attn" not in name}
-    found = model.load_state_dict(outside, strict=False)
-    assert not found.unexpected_keys, "a tensor outside attention has another name than in the base"
+
+
+def convert_exactly(base: Any, kept: Tensor, *, form: str = "joint", groups: int | None = None) -> Any:
+    """The latent model that keeps pairs `kept` (kv_heads, n) rotary and loses nothing else."""
+    layers = [per_head_widths(base.config, kept, form, groups)] * base.config.num_hidden_layers
+    model = assemble(base, layers)
     for new, old in zip(model.model.layers, base.model.layers, strict=True):
         fill(new.self_attn, old.self_attn, kept, base.model.rotary_emb, form)
-    return model.eval()
+    return model
 
 
 @torch.no_grad()
@@ -106,9 +118,13 @@ def fill(new: LatentAttention, old: Any, kept: Tensor, rotary: Any, form: str) -
         new.q_proj.bias.copy_(old.q_proj.bias[q_rows])
         latent_bias = torch.zeros(shape.kv_lora_rank, dtype=eye.dtype)
         new.kv_a_proj_with_mqa.bias.copy_(torch.cat([latent_bias, old.k_proj.bias[rope_rows]]))
-        # attention weights add up to one, so a value bias is a constant after them
-        value_bias = old.v_proj.bias.view(kv_heads, -1).repeat_interleave(HEADS // kv_heads, 0).flatten()
-        new.o_proj.bias.copy_(old.o_proj.bias + old.o_proj.weight @ value_bias)
+        new.o_proj.bias.copy_(output_bias(old, kv_heads))
+
+
+def output_bias(old: Any, kv_heads: int) -> Tensor:
+    """Attention weights add up to one, so a value bias is a constant after them."""
+    value_bias = old.v_proj.bias.view(kv_heads, -1).repeat_interleave(HEADS // kv_heads, 0).flatten()
+    return old.o_proj.bias + old.o_proj.weight @ value_bias
 
 
 def split_dims(pairs: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,29 @@ from tests.modeling.exact_mla import distance
 
 # float64 sums in another order; outputs are of size one
 ROUNDING = 1e-12
+
+
+@st.composite
+def pre_rope_shapes(draw: st.DrawFn) -> tuple[LatentShape, int, int]:
+    """(shape, heads, kv_heads) of the layout that rebuilds its keys."""
+    kv_heads = draw(st.sampled_from([1, 2, 3]))
+    rank = draw(st.integers(1, 20))
+    shape = LatentShape(
+        layout="pre-rope",
+        kv_lora_rank=rank,
+        k_rank=draw(st.integers(0, rank)),
+        v_rank=draw(st.integers(1, rank)),
+        groups=0,
+        qk_rope_head_dim=2 * draw(st.integers(1, 5)),
+        qk_nope_head_dim=0,
+        v_head_dim=draw(st.integers(1, 8)),
+        q_bias=draw(st.booleans()),
+        kv_a_bias=draw(st.booleans()),
+        k_b_bias=draw(st.booleans()),
+        o_bias=draw(st.booleans()),
+    )
+    shape.check(kv_heads)
+    return shape, kv_heads * draw(st.integers(1, 3)), kv_heads
 
 
 @st.composite
@@ -50,16 +74,23 @@ def layer_of(shape: LatentShape, heads: int, kv_heads: int) -> LatentAttention:
     return layer
 
 
-@settings(max_examples=60, deadline=None)
-@given(shapes(), st.integers(1, 3), st.integers(1, 7), st.integers(0, 5))
+@settings(max_examples=100, deadline=None)
+@given(
+    st.one_of(shapes(), pre_rope_shapes()),
+    st.integers(1, 3),
+    st.integers(1, 7),
+    st.integers(0, 5),
+    st.integers(1, 14),
+)
 @torch.no_grad()
 def test_absorbed_equals_expanded(
-    drawn: tuple[LatentShape, int, int], batch: int, tokens: int, past: int
+    drawn: tuple[LatentShape, int, int], batch: int, tokens: int, past: int, tile: int
 ) -> None:
-    """At every number of new tokens and of tokens already cached."""
+    """At every number of new tokens, of tokens already cached, and of tokens in a tile."""
     torch.manual_seed(0)
     shape, heads, kv_heads = drawn
     layer = layer_of(shape, heads, kv_heads)
+    layer.tile = tile
     hidden = torch.randn(batch, past + tokens, 24, dtype=torch.float64)
     positions = torch.arange(past + tokens)[None]
     mask = torch.ones(past + tokens, past + tokens, dtype=torch.bool).tril()[None, None, past:]
@@ -122,3 +153,17 @@ def test_a_decode_step_copies_no_latent_and_expands_nothing() -> None:
         cache.crop(-1)
     assert sizes[True] == ["aten.cat.default"], "only the cache itself may be this large"
     assert len(sizes[False]) > 1, "the expanded path rebuilds keys and values: the measure must see it"
+
+
+@pytest.mark.parametrize("absorbed", [False, True])
+@pytest.mark.parametrize("layout", ["latent+rope", "pre-rope"])
+def test_attention_dropout_is_for_training(layout: str, absorbed: bool) -> None:
+    """At dropout 1 no attention weight is left, on any path; in inference all of them are."""
+    shape = LatentShape(12, 12, 12, 0, 4, 0, 8, False, False, False, layout="pre-rope")
+    if layout == "latent+rope":
+        shape = LatentShape(12, 12, 12, 2, 4, 6, 8, False, False, False)
+    layer = layer_of(shape, 4, 2)
+    layer.dropout, layer.absorbed = 1.0, absorbed
+    hidden, positions = torch.randn(1, 5, 24, dtype=torch.float64), torch.arange(5)[None]
+    assert layer(hidden, positions)[0].any()
+    assert not layer.train()(hidden, positions)[0].any()
