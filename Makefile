@@ -43,8 +43,10 @@ style: install
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+# under an hour on 2 cores, and resumable: Ctrl-C and again; FULL=1 for twice the text, ARGS=--help for parts
 bench: install
 	@$(BIN)/python -m pytest tests/bench --numprocesses 0 --override-ini python_files='bench_*.py' -s
+	@PYTHONPATH=tests/bench $(BIN)/python -m leaderboard $(if $(filter 1,$(FULL))$(filter 0,$(QUICK)),--full) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of the leaderboard: which conversions are made. To add an ablation, add a line to ABLATIONS."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from core.errors import SpecError
+from core.presets import PRESETS, find_preset, spec_from_preset
+from core.spec import Frozen, JobSpec, Recipe
+from leaderboard.setting import MAIN_KEEP, Setting
+
+# what is compared by position up to long_context, at MAIN_KEEP, once such a preset exists
+BY_POSITION = ("fast", "quality")
+
+# (what is switched, the preset it is switched in, the choices laid over its recipe), all at MAIN_KEEP
+Ablation = tuple[str, str, dict[str, Any]]
+ABLATIONS: Sequence[Ablation] = (
+    ("fastest pairs keep RoPE", "mha2mla", {"rope_select": "high"}),
+    ("slowest pairs keep RoPE", "mha2mla", {"rope_select": "low"}),
+    ("evenly spaced pairs keep RoPE", "mha2mla", {"rope_select": "uniform"}),
+    ("keys and values factorised apart", "mha2mla", {"factor_form": "split"}),
+)
+
+
+class Row(Frozen):
+    """One conversion and what is measured of it."""
+
+    name: str
+    preset: str
+    keep: float
+    switched: dict[str, Any] = Field(default_factory=dict)
+    # timed rows pay for their own calibration; the others may reuse what an earlier row measured
+    is_timed: bool = False
+    by_position: bool = False
+
+    def spec(self, setting: Setting) -> JobSpec:
+        """What is asked of the engine; raises SpecError. Measuring is the leaderboard's own business."""
+        return spec_from_preset(
+            self.preset,
+            model=setting.model,
+            keep=self.keep,
+            recipe=self.switched,
+            calibration=setting.calibration.model_dump(),
+            evaluation=None,
+        )
+
+
+def families() -> list[str]:
+    """The first preset of every recipe: presets that differ only in their budget are one line of the plot."""
+    firsts: dict[str, str] = {}
+    for preset in PRESETS.values():
+        firsts.setdefault(preset.recipe.model_dump_json(), preset.name)
+    return list(firsts.values())
+
+
+def preset_rows(presets: Iterable[str], keeps: Iterable[float]) -> list[Row]:
+    """Every preset at every budget, the timed one first: what it measures serves the others."""
+    budgets = sorted(keeps, key=lambda keep: (keep != MAIN_KEEP, -keep))
+    return [
+        Row(
+            name=preset,
+            preset=preset,
+            keep=keep,
+            is_timed=keep == MAIN_KEEP,
+            by_position=keep == MAIN_KEEP and preset in BY_POSITION,
+        )
+        for preset in presets
+        for keep in budgets
+    ]
+
+
+def ablation_rows(ablations: Iterable[Ablation]) -> list[Row]:
+    """One row per ablation; raises SpecError for an unknown stage or preset, or a repeated name."""
+    rows: dict[tuple[str, str], Row] = {}
+    for name, preset, switched in ablations:
+        find_preset(preset)
+        unknown = switched.keys() - Recipe.model_fields.keys()
+        if unknown:
+            raise SpecError(
+                f"ablation '{name}' of '{preset}' switches {', '.join(sorted(unknown))}, which is no stage",
+                hint=f"stages are: {', '.join(Recipe.model_fields)}",
+            )
+        if not switched or (preset, name) in rows:
+            raise SpecError(
+                f"ablation '{name}' of '{preset}' switches nothing or is listed twice",
+                hint="give it a name of its own and at least one choice",
+            )
+        rows[preset, name] = Row(name=name, preset=preset, keep=MAIN_KEEP, switched=switched)
+    return list(rows.values())
