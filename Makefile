@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run install test check style bench clean
+.PHONY: run install test check style bench leaderboard clean
 
 run: install
 	@exec $(BIN)/mla-workbench serve --port $(PORT)
@@ -43,9 +43,13 @@ style: install
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-# under an hour on 2 cores, and resumable: Ctrl-C and again; FULL=1 for twice the text, ARGS=--help for parts
 bench: install
 	@$(BIN)/python -m pytest tests/bench --numprocesses 0 --override-ini python_files='bench_*.py' -s
+	@$(MAKE) --no-print-directory leaderboard
+
+# under an hour on 2 cores, and resumable: Ctrl-C and again. FULL=1 reads twice the text; make leaderboard
+# ARGS=--help lists what can be left out
+leaderboard: install
 	@PYTHONPATH=tests/bench $(BIN)/python -m leaderboard $(if $(filter 1,$(FULL))$(filter 0,$(QUICK)),--full) $(ARGS)
 
 clean:
