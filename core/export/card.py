@@ -28,7 +28,7 @@ Multi-head Latent Attention version of {base}, made by mla-workbench with the MH
 | parameters | {parameters_before:,} | {parameters_after:,} |
 {quality}
 The cache figures are the formula's, and a real cache was measured to agree with them.
-
+{layout}
 ## Load
 
 ```python
@@ -69,9 +69,20 @@ def write_card(
         parameters_before=plan.parameters_before,
         parameters_after=plan.parameters_after,
         quality=_quality(spec, metrics),
+        layout=_layout(plan),
         spec=spec.model_copy(update={"model": title}).model_dump_json(indent=2),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _layout(plan: Plan) -> str:
+    rebuilt = sum(layer.layout == "pre-rope" for layer in plan.layers)
+    if not rebuilt:
+        return ""
+    return (
+        f"\n{rebuilt} of {len(plan.layers)} layers cache one latent from before the rotation (pre-rope): "
+        "positions\nstay exact, and keys are rebuilt whenever they are read, which takes time at long contexts.\n"
+    )
 
 
 def _quality(spec: JobSpec, metrics: Mapping[str, float]) -> str:

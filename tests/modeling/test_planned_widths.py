@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from core.evaluate.kv_memory import formula_kv_bytes, measure_kv_bytes
+from core.export.card import write_card
 from core.export.folder import mla_config
 from core.export.layout import latent_shapes
 from core.facts import ModelFacts, read_facts
@@ -106,3 +107,18 @@ def test_a_plan_no_layer_can_have_is_refused(tiny_checkpoint: Path) -> None:
     wrong = layer_plan(0, "pre-rope", False).model_copy(update={"qk_nope_head_dim": 4})
     with pytest.raises(ValueError, match="only rotary dims"):
         latent_shapes(facts, wrong)
+
+
+@pytest.mark.parametrize("layout", ["latent+rope", "pre-rope"])
+def test_the_card_says_what_reading_a_pre_rope_cache_costs(
+    tiny_checkpoint: Path, tmp_path: Path, layout: str
+) -> None:
+    facts = read_facts(str(tiny_checkpoint))
+    plan = make_plan(JobSpec(model=facts.folder), facts)
+    first = plan.layers[0].model_copy(update={"layout": layout})
+    plan = plan.model_copy(update={"layers": (first, *plan.layers[1:])})
+    write_card(tmp_path, JobSpec(), facts, plan, {})
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert ("1 of 4 layers cache one latent" in card) == (layout == "pre-rope")
+    assert "agree with them.\n\n" in card
+    assert "\n\n\n" not in card
