@@ -81,7 +81,7 @@ def _layout(plan: Plan) -> str:
         return ""
     return (
         f"\n{rebuilt} of {len(plan.layers)} layers cache one latent from before the rotation (pre-rope): "
-        "positions\nstay exact, and keys are rebuilt whenever they are read, which takes time at long contexts.\n"
+        "positions\nstay exact, and keys are rebuilt when they are read, which takes time at long contexts.\n"
     )
 
 
