@@ -61,7 +61,7 @@ def test_a_missing_text_is_named(files: dict[str, str], tiny_checkpoint: Path) -
 def test_a_text_that_is_too_short_is_named(files: dict[str, str], tiny_checkpoint: Path) -> None:
     with pytest.raises(TextError, match=r"c\.txt' has 150 tokens, one window needs 200"):
         calibration_windows(tiny_checkpoint, f"{files['a']}+{files['c']}", 800, 200)
-    with pytest.raises(TextError, match="100 tokens are 1 windows, 2 texts need one each"):
+    with pytest.raises(TextError, match="100 tokens fill 1 of the 2 windows that 2 texts need"):
         calibration_windows(tiny_checkpoint, f"{files['a']}+{files['b']}", 100, 100)
 
 
