@@ -33,9 +33,8 @@ def calibration_windows(folder: Path, name: str, tokens: int, context: int) -> T
             name = f"'{part}' " if len(parts) > 1 else ""
             raise _too_short(f"the calibration text {name}has {len(one)} tokens, one window needs {context}")
     if 0 in shares:
-        raise _too_short(
-            f"{tokens} tokens fill {tokens // context} of the {len(parts)} windows that {len(parts)} texts need"
-        )
+        found = f"{tokens} tokens fill {tokens // context} of the {len(parts)} windows"
+        raise _too_short(f"{found} that {len(parts)} texts need")
     cut = [one[: share * context].view(share, context) for one, share in zip(ids, shares, strict=True)]
     turns = [one[turn] for turn in range(max(shares)) for one in cut if turn < len(one)]
     return torch.stack(turns)
