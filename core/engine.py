@@ -125,7 +125,14 @@ class Conversion:
         started = time.monotonic()
         statistics = load_statistics(self._workspace.work / "statistics", layer.index)
         weights = self._attention(layer.index)
-        latent = convert_layer(weights, statistics, self._skeleton.inv_freq, layer, self._spec.recipe)
+        latent = convert_layer(
+            weights,
+            statistics,
+            self._skeleton.inv_freq,
+            layer,
+            self._spec.recipe,
+            self._spec.calibration.shrinkage,
+        )
         attention = self._ready.family.attention.format(i=layer.index) + "."
         tensors = {attention + name: tensor for name, tensor in latent.tensors.items()}
         for name in copied_names(unit, self._ready.family, layer.index):
@@ -135,7 +142,7 @@ class Conversion:
         }
         prefix = self._ready.family.layer.format(i=layer.index) + "."
         probe.advance(layer.index, {name.removeprefix(prefix): value for name, value in written.items()})
-        writer.write(unit.name, written, _row(layer, self._ready, latent, statistics.contribution, started))
+        writer.write(unit.name, written, _row(layer, self._ready, latent, started))
 
     def _attention(self, index: int) -> AttentionWeights:
         """The original projections of layer `index`, on the device."""
@@ -240,9 +247,7 @@ class Conversion:
         self._sink.emit(Log(message=message, level=level))
 
 
-def _row(
-    layer: LayerPlan, ready: Prepared, latent: LatentLayer, contribution: Tensor, started: float
-) -> dict[str, object]:
+def _row(layer: LayerPlan, ready: Prepared, latent: LatentLayer, started: float) -> dict[str, object]:
     """What the reports say of one layer."""
     return {
         "index": layer.index,
@@ -252,8 +257,8 @@ def _row(
         "base_numbers": ready.facts.kv_numbers_per_layer,
         "key_error": latent.key_error,
         "value_error": latent.value_error,
-        "kept": latent.kept.tolist(),
-        "scores": contribution.tolist(),
+        "kept": latent.kept,
+        "scores": latent.scores,
         "seconds": time.monotonic() - started,
     }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plan: what every layer will look like and cost, from facts alone. Pure, instant, printable."""
 
-import math
+from collections.abc import Sequence
 
 from pydantic import Field
 
@@ -9,9 +9,7 @@ from core.errors import PlanError
 from core.facts import ModelFacts, Problem
 from core.kv_budget import DTYPE_BYTES, cache_bytes, latent_numbers
 from core.spec import Frozen, JobSpec
-
-# up to the published -68.75 % budget MHA2MLA keeps 1/8 of the head dim as rotary dims (paper, table 1)
-PAPER_KEEP = 0.3125
+from core.widths import PRE_ROPE, Widths, groups_of, key_limits, rule_of, solve
 
 
 class LayerPlan(Frozen):
@@ -74,18 +72,22 @@ class Plan(Frozen):
             raise PlanError(first.message, hint=first.hint, field=first.field)
 
 
-def make_plan(spec: JobSpec, facts: ModelFacts) -> Plan:
-    """Solve `spec`'s budget into widths for every layer of the model; never raises, see Plan.problems."""
+def make_plan(spec: JobSpec, facts: ModelFacts, widths: Sequence[Widths] | None = None) -> Plan:
+    """Solve `spec`'s budget into widths for every layer of the model; never raises, see Plan.problems.
+
+    `widths`, one per layer, takes the place of the uniform ones once calibration has allocated them.
+    """
     try:
-        rope_dim, rank = _solve(spec, facts)
+        solved = solve(spec, facts)
         problems = [*facts.problems, *_start_problems(spec, facts)]
     except PlanError as error:
-        rope_dim, rank = facts.head_dim, facts.kv_heads * facts.head_dim
+        solved = Widths(facts.head_dim, facts.kv_heads * facts.head_dim)
         problems = [
             *facts.problems,
             Problem(message=error.message, hint=error.hint, field=error.field or "keep"),
         ]
-    layers = tuple(_layer(spec, facts, index, rope_dim, rank) for index in range(facts.layers))
+    each = widths or [solved] * facts.layers
+    layers = tuple(_layer(spec, facts, index, one) for index, one in enumerate(each))
     dtype = facts.dtype if spec.dtype == "checkpoint" else spec.dtype
     saved = sum(layer.parameters_before - layer.parameters_after for layer in layers)
     after = sum(layer.cached_numbers for layer in layers) * DTYPE_BYTES.get(dtype, 2)
@@ -115,94 +117,33 @@ def _start_problems(spec: JobSpec, facts: ModelFacts) -> list[Problem]:
     ]
 
 
-def full_rank(facts: ModelFacts, rope_dim: int) -> int:
-    """The joint latent width that loses nothing: rank of [K_nope; V], at most the model's width."""
-    return min(facts.hidden_size, facts.kv_heads * (2 * facts.head_dim - rope_dim))
-
-
-def _solve(spec: JobSpec, facts: ModelFacts) -> tuple[int, int]:
-    """(rotary dims per head, latent numbers over all heads); raises PlanError with the fix."""
-    if spec.rope_dim is not None or spec.kv_rank is not None:
-        return _explicit(spec, facts)
-    if spec.keep is None:
-        raise PlanError("no budget given", hint="set keep, or rope_dim and kv_rank", field="keep")
-    rope_dim = _paper_rope_dim(spec.keep, facts.head_dim)
-    rank = math.floor(spec.keep * facts.kv_numbers_per_layer + 1e-9) - facts.kv_heads * rope_dim
-    smallest = 2 if spec.recipe.factor_form == "split" else 1
-    if rank < smallest:
-        need = (facts.kv_heads * rope_dim + smallest) / facts.kv_numbers_per_layer
-        raise PlanError(
-            f"keep {spec.keep:g} leaves no room for a latent beside {rope_dim} rotary dims per head",
-            hint=f"keep at least {math.ceil(need * 1000) / 1000:g}, or set rope_dim and kv_rank",
-            field="keep",
-        )
-    return rope_dim, min(rank, _largest_rank(spec, facts, rope_dim))
-
-
-def _paper_rope_dim(keep: float, head_dim: int) -> int:
-    """Rotary dims per head: d_h/8 as in the paper, then rising in a straight line to all of them at keep 1,
-    where the conversion is exact. The paper gives no budget above -68.75 %."""
-    share = 1 / 8 + 7 / 8 * max(0.0, keep - PAPER_KEEP) / (1 - PAPER_KEEP)
-    return max(2, 2 * math.floor(share * head_dim / 2 + 1e-9))
-
-
-def _explicit(spec: JobSpec, facts: ModelFacts) -> tuple[int, int]:
-    if spec.rope_dim is None or spec.kv_rank is None:
-        missing = "rope_dim" if spec.rope_dim is None else "kv_rank"
-        raise PlanError(f"{missing} is not set", hint="give rope_dim and kv_rank together", field=missing)
-    if spec.rope_dim > facts.head_dim:
-        raise PlanError(
-            f"rope_dim {spec.rope_dim} is more than the head has",
-            hint=f"choose an even number up to {facts.head_dim}",
-            field="rope_dim",
-        )
-    rank = spec.kv_rank * facts.kv_heads
-    largest = _largest_rank(spec, facts, spec.rope_dim)
-    # kv_rank counts per head, so the smallest exact value may overshoot the full rank by less than a head
-    if rank >= largest + facts.kv_heads:
-        per_head = math.ceil(largest / facts.kv_heads)
-        raise PlanError(
-            f"kv_rank {spec.kv_rank} is more than the full rank",
-            hint=f"choose {per_head} or less; {per_head} keeps keys and values exact",
-            field="kv_rank",
-        )
-    if spec.recipe.factor_form == "split" and rank < 2:
-        raise PlanError("split needs a latent of at least 2", hint="raise kv_rank", field="kv_rank")
-    return spec.rope_dim, min(rank, largest)
-
-
-def _largest_rank(spec: JobSpec, facts: ModelFacts, rope_dim: int) -> int:
-    if spec.recipe.factor_form == "joint":
-        return full_rank(facts, rope_dim)
-    keys, values = _split_limits(facts, rope_dim)
-    return keys + values
-
-
-def _split_limits(facts: ModelFacts, rope_dim: int) -> tuple[int, int]:
-    keys = min(facts.hidden_size, facts.kv_heads * (facts.head_dim - rope_dim))
-    return keys, min(facts.hidden_size, facts.kv_heads * facts.head_dim)
-
-
-def _layer(spec: JobSpec, facts: ModelFacts, index: int, rope_dim: int, rank: int) -> LayerPlan:
-    nope = facts.head_dim - rope_dim
+def _layer(spec: JobSpec, facts: ModelFacts, index: int, widths: Widths) -> LayerPlan:
+    recipe, groups = spec.recipe, groups_of(spec.recipe, facts)
+    rope_dim, rank, is_pre_rope = widths.rope_dim, widths.rank, recipe.layout == PRE_ROPE
+    # mixed heads keep all their dims beside the shared rotary ones
+    nope = {PRE_ROPE: 0, "none": facts.head_dim - rope_dim}.get(rule_of(recipe), facts.head_dim)
     k_rank = v_rank = rank
-    if spec.recipe.factor_form == "split":
-        keys, values = _split_limits(facts, rope_dim)
+    if recipe.factor_form == "split":
+        keys, values = key_limits(recipe, facts, rope_dim)
         # half each (MHA2MLA, SVD_split); what one side cannot use goes to the other
-        k_rank = min(keys, max(rank // 2, rank - values))
+        k_rank = min(max(rank // 2, rank - values), keys)
         v_rank = rank - k_rank
-    width, heads = facts.hidden_size, facts.kv_heads
-    before = 2 * width * heads * facts.head_dim
-    after = width * (rank + heads * rope_dim) + heads * (nope * k_rank + facts.head_dim * v_rank)
+    width, per_head = facts.hidden_size, facts.hidden_size * facts.head_dim
+    rebuilt = facts.head_dim if is_pre_rope else nope
+    query = facts.heads * (facts.head_dim if is_pre_rope else nope + rope_dim) * width
+    latent = width * (rank + groups * rope_dim)
+    up = facts.kv_heads * (rebuilt * k_rank + facts.head_dim * v_rank)
     return LayerPlan(
         index=index,
-        groups=heads,
-        qk_rope_head_dim=rope_dim,
+        layout=recipe.layout,
+        groups=groups,
+        qk_rope_head_dim=facts.head_dim if is_pre_rope else rope_dim,
         qk_nope_head_dim=nope,
         kv_lora_rank=rank,
         k_rank=k_rank,
         v_rank=v_rank,
-        cached_numbers=latent_numbers(rank, heads, rope_dim),
-        parameters_before=before + 2 * width * facts.heads * facts.head_dim,
-        parameters_after=after + 2 * width * facts.heads * facts.head_dim,
+        mean_bias=recipe.mean_bias,
+        cached_numbers=latent_numbers(rank, groups, rope_dim),
+        parameters_before=2 * per_head * (facts.heads + facts.kv_heads),
+        parameters_after=query + latent + up + facts.heads * per_head,
     )

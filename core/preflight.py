@@ -26,7 +26,7 @@ from core.facts import ModelFacts, read_facts
 from core.kv_budget import DTYPE_BYTES
 from core.planning import Plan, make_plan
 from core.settings import Settings
-from core.spec import JobSpec, Recipe
+from core.spec import JobSpec
 from core.weights.index import read_index, weight_files
 from core.weights.locate import locate
 from core.weights.skeleton import check_weights
@@ -99,16 +99,11 @@ def check_memory(plan: Plan) -> None:
         )
 
 
-def needs_fisher(recipe: Recipe) -> bool:
-    """Whether a choice of the recipe looks at loss gradients; the backward pass is skipped otherwise."""
-    return recipe.factor_output == "fisher" or recipe.allocate == "loss-aware"
-
-
 def _sample(spec: JobSpec, folder: Path) -> Sample:
     """The calibration windows, and how many of them go through the backward pass."""
     asked = spec.calibration
     windows = calibration_windows(folder, asked.text, asked.tokens, asked.context)
-    wanted = min(asked.fisher_tokens, windows.numel()) if needs_fisher(spec.recipe) else 0
+    wanted = min(asked.fisher_tokens, windows.numel()) if spec.recipe.needs_fisher else 0
     return Sample(windows, math.ceil(wanted / asked.context), asked.seed)
 
 

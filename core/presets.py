@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import SpecError
-from core.spec import Frozen, JobSpec, Recipe, parse_spec
+from core.spec import GRADED, Frozen, JobSpec, Recipe, parse_spec
 
 
 class Preset(Frozen):
@@ -35,14 +35,68 @@ def _mha2mla(name: str, cut: str, keep: float) -> Preset:
     )
 
 
+_QUALITY = Preset(
+    name="quality",
+    title="Best quality",
+    promise="the smallest loss per cached byte: one latent for keys and values, positions stay exact; "
+    "a decode step rebuilds the keys, which costs time at long context",
+    paper="LatentLLM, arXiv 2505.18413, section 3 (root covariance, biases), with loss-weighted tokens",
+    recipe=Recipe(
+        layout="pre-rope",
+        factor_input="root-fisher",
+        factor_output="fisher",
+        mean_bias=True,
+    ),
+    keep=0.3125,
+)
+
+_FAST = Preset(
+    name="fast",
+    title="Fast decode",
+    promise="a decode step reads the small cache as it is (absorbed); loses more than best quality, "
+    "because position information is kept for a few shared pairs only",
+    paper="TransMLA, arXiv 2502.07864, section 4 (shared rope key, FreqFold) and LatentLLM, with complex "
+    "mixing, logit damage and loss-weighted tokens",
+    recipe=Recipe(
+        rope_select="logit-damage",
+        rope_mix="complex",
+        freqfold=GRADED,
+        rope_derotate="expected",
+        factor_input="root-fisher",
+        factor_output="fisher",
+        mean_bias=True,
+    ),
+    keep=0.3125,
+)
+
+_TRANSMLA = Preset(
+    name="transmla",
+    title="TransMLA",
+    promise="one shared rope key from RoRoPE with FreqFold 4, joint PCA of balanced keys and values; "
+    "the published conversion without its fine-tuning",
+    paper="TransMLA, arXiv 2502.07864, sections 4.2 to 4.4",
+    recipe=Recipe(
+        rope_select="uniform",
+        rope_mix="roro",
+        freqfold=4,
+        factor_input="root-covariance",
+        factor_output="balanced",
+    ),
+    keep=0.3125,
+)
+
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
+        _QUALITY,
+        _FAST,
+        _TRANSMLA,
         _mha2mla("mha2mla", "68.75", 0.3125),
         _mha2mla("mha2mla-81", "81.25", 0.1875),
         _mha2mla("mha2mla-87", "87.5", 0.125),
     )
 }
+DEFAULT_PRESET = "quality"
 
 
 def find_preset(name: str) -> Preset:

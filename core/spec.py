@@ -15,6 +15,10 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+# value of Recipe.freqfold: folds that widen as pairs turn more slowly
+GRADED = 0
+
+
 class Recipe(Frozen):
     """One choice for each stage; see core/stages.py for what each choice means."""
 
@@ -27,11 +31,53 @@ class Recipe(Frozen):
     factor_form: str = Field("joint", description=STAGES["factor_form"].question)
     allocate: str = Field("uniform", description=STAGES["allocate"].question)
     layout: str = Field("latent+rope", description=STAGES["layout"].question)
+    freqfold: int = Field(
+        1,
+        ge=0,
+        le=1024,
+        description="neighbouring frequencies folded into one by rope_mix; 0 widens the folds as pairs slow",
+    )
+    mean_bias: bool = Field(
+        False, description="biases make up for the mean of what is cut; the factors then fit the rest"
+    )
 
     @field_validator(*STAGES)
     @classmethod
     def _is_implemented(cls, value: str, info: Any) -> str:
         return check_choice(info.field_name, value)
+
+    @property
+    def needs_fisher(self) -> bool:
+        """Whether a backward pass over the calibration text is needed."""
+        return (
+            self.factor_input == "root-fisher"
+            or self.factor_output == "fisher"
+            or self.allocate == "loss-aware"
+            or self.rope_derotate == "expected"
+        )
+
+    @model_validator(mode="after")
+    def _choices_fit(self) -> Self:
+        pre_rope = self.layout == "pre-rope"
+        if pre_rope and (self.rope_mix, self.rope_derotate) != ("none", "identity"):
+            raise SpecError(
+                "the pre-rope layout drops no rotation, so there is nothing to mix or to replace",
+                hint="set rope_mix none and rope_derotate identity, or layout latent+rope",
+                field="recipe.layout",
+            )
+        if self.rope_mix == "none" and self.freqfold != 1:
+            raise SpecError(
+                f"freqfold {self.freqfold} has no meaning without rope_mix",
+                hint="set it to 1, or choose rope_mix roro or complex",
+                field="recipe.freqfold",
+            )
+        if self.rope_mix != "none" and self.rope_select == "2-norm":
+            raise SpecError(
+                "rope_select 2-norm looks at single heads, and rope_mix leaves none",
+                hint="choose rope_select logit-damage or uniform, or rope_mix none",
+                field="recipe.rope_select",
+            )
+        return self
 
     @model_validator(mode="after")
     def _start_is_of_uniform(self) -> Self:

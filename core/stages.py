@@ -28,28 +28,44 @@ STAGES: Mapping[str, Stage] = {
             "high": "the fastest rotations (MHA2MLA, section 3.1)",
             "low": "the slowest rotations (MHA2MLA, section 3.1)",
             "uniform": "evenly spaced pairs, from a start offset (MHA2MLA, section 3.1)",
+            "logit-damage": "those whose rotation carries the most logit energy, wherever they are",
         },
-        ("logit-damage",),
     ),
     "rope_mix": Stage(
         "Are KV heads mixed, per frequency, before selecting?",
-        {"none": "heads stay as they are (MHA2MLA)"},
-        ("roro", "complex"),
+        {
+            "none": "heads stay as they are, each keeps pairs of its own (MHA2MLA)",
+            "roro": "real rotations that gather the keys' energy, shared by all heads (TransMLA, RoRoPE)",
+            "complex": "complex mixing that gathers the logits' energy, shared by all heads",
+        },
     ),
     "rope_derotate": Stage(
         "What replaces the rotation of a dropped pair?",
-        {"identity": "nothing: the pair loses its position information (MHA2MLA)"},
-        ("expected",),
+        {
+            "identity": "nothing: the pair loses its position information (MHA2MLA)",
+            "expected": "the constant that comes closest to the rotation in the loss, per head and pair",
+        },
     ),
     "factor_input": Stage(
         "Which metric on the inputs does the factorisation minimise?",
-        {"identity": "the weights themselves, no activations (MHA2MLA)"},
-        ("diag-hessian", "diag-l1", "diag-l2", "covariance", "root-covariance"),
+        {
+            "identity": "the weights themselves, no activations (MHA2MLA)",
+            "diag-hessian": "diagonal of the inverse Hessian (OBS, SparseGPT)",
+            "diag-l1": "mean size of each input (AWQ, ASVD)",
+            "diag-l2": "root mean square of each input (Wanda)",
+            "covariance": "the covariance of the inputs (CorDA)",
+            "root-covariance": "the squared error of keys and values on the text (LatentLLM, TransMLA)",
+            "root-fisher": "the same, each token weighted by what its keys and values mean to the loss",
+        },
     ),
     "factor_output": Stage(
         "Which metric on the outputs does the factorisation minimise?",
-        {"identity": "every key and value channel counts the same (MHA2MLA)"},
-        ("balanced", "attention-aware", "fisher"),
+        {
+            "identity": "every key and value channel counts the same (MHA2MLA)",
+            "balanced": "keys scaled to the size of the values (TransMLA, BKV)",
+            "attention-aware": "keys by what queries see of them, values by what W_O lets through",
+            "fisher": "channels by what they mean to the loss (second moments of its gradients)",
+        },
     ),
     "factor_form": Stage(
         "What is factorised together?",
@@ -66,8 +82,10 @@ STAGES: Mapping[str, Stage] = {
     ),
     "layout": Stage(
         "What does the cache hold?",
-        {"latent+rope": "one latent and a rope key per KV head; decode reads only these (absorbed)"},
-        ("pre-rope",),
+        {
+            "latent+rope": "one latent and rotated keys; decode reads only these (absorbed): fast",
+            "pre-rope": "one latent, keys rebuilt and rotated when read: exact positions, slower decode",
+        },
     ),
 }
 

@@ -12,7 +12,7 @@ from app.cli.output import bytes_text, reported, show
 from app.cli.request import NO_PRESET, convert_spec, spec_from_options
 from core.facts import read_facts
 from core.planning import make_plan
-from core.presets import PRESETS
+from core.presets import DEFAULT_PRESET, PRESETS
 from core.settings import load_settings
 from core.spec import Calibration, Evaluation, JobSpec
 
@@ -77,7 +77,7 @@ def inspect(model: Model, revision: Revision = None, json: Json = False) -> None
 @cli.command()
 def plan(
     model: Model,
-    preset: PresetName = "mha2mla",
+    preset: PresetName = DEFAULT_PRESET,
     keep: Keep = None,
     rope_dim: RopeDim = None,
     kv_rank: KvRank = None,
@@ -121,7 +121,7 @@ def plan(
 def convert(
     model: Model,
     out: Annotated[Path, typer.Option(help="folder to create")],
-    preset: PresetName = "mha2mla",
+    preset: PresetName = DEFAULT_PRESET,
     keep: Keep = None,
     rope_dim: RopeDim = None,
     kv_rank: KvRank = None,

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.presets import PRESETS
+from core.presets import DEFAULT_PRESET, PRESETS
 from core.stages import STAGES
 
-DEFAULT_PRESET = "mha2mla"
 DEFAULT_CONTEXT = 8192
 DEFAULT_BATCH = 8
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from core.arch import Architecture
+from core.calibrate.derotation import DerotationMoments
 from core.calibrate.gradient_moments import GradientMoments
 from core.calibrate.layer_statistics import fisher_file, save_tensors
 from core.calibrate.states import BATCH_TOKENS, StateFiles, in_batches
@@ -122,6 +123,7 @@ class _Backward:
         self._skeleton = skeleton
         self._facts = facts
         self._projections = (family.query, family.key, family.value)
+        self._output = family.output
         self._batch_tokens = batch_tokens
         self._outputs: dict[str, Tensor] = {}
         self._input = torch.empty(0)
@@ -130,30 +132,43 @@ class _Backward:
         """The Fisher fields of layer `index`; writes the gradient of its input, unless it is the first."""
         facts, (windows, context, width) = self._facts, hidden.shape
         layer = self._skeleton.layer(index).requires_grad_(False)
-        hooks = [self._watch(self._skeleton.attention(index), name) for name in self._projections]
-        moments = GradientMoments(width, facts.heads, facts.kv_heads, facts.head_dim)
+        attention = self._skeleton.attention(index)
+        hooks = [self._watch(attention, name) for name in self._projections]
+        hooks.append(attention.get_submodule(self._output).register_forward_pre_hook(self._keep_mixed))
+        moments = GradientMoments(width, facts.kv_heads, facts.head_dim)
+        fit = DerotationMoments(facts.heads, facts.kv_heads, facts.head_dim, facts.head_dim**-0.5)
+        rotation = self._skeleton.rotation(context)
         target: AbstractContextManager[Callable[[Tensor], None]] = (
             gradients.writing(index) if index else nullcontext(lambda states: None)
         )
         with target as append:
             for batch in in_batches(windows, context, self._batch_tokens):
-                append(
-                    self._step(layer, hidden.read(index, batch), gradients.read(index + 1, batch), moments)
-                )
+                states = hidden.read(index, batch)
+                outputs, found = self._step(layer, states, gradients.read(index + 1, batch))
+                append(found[0])
+                moments.add(self._input.flatten(0, -2), *(part.flatten(0, -2) for part in found[2:4]))
+                for *projected, mixed in zip(*outputs[:3], found[4], strict=True):
+                    fit.add(tuple(projected), mixed, rotation)
         for hook in hooks:
             hook.remove()
         self._skeleton.empty(index)
-        return moments.finish()
+        return moments.finish() | {"derotation": fit.constants()}
 
-    def _step(self, layer: nn.Module, states: Tensor, gradient: Tensor, moments: GradientMoments) -> Tensor:
+    def _step(
+        self, layer: nn.Module, states: Tensor, gradient: Tensor
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """([q, k, v, o], gradients at [layer input, q, k, v, o]); o is the input of the output projection."""
         device = self._skeleton.device
         with torch.enable_grad():
             states = states.to(device).requires_grad_()
             output = self._skeleton.run(layer, states)
-        wanted = [states, *(self._outputs.pop(name) for name in self._projections)]
-        found = torch.autograd.grad(output, wanted, gradient.to(device))
-        moments.add(self._input.flatten(0, -2), *(part.flatten(0, -2) for part in found[1:]))
-        return found[0]
+        outputs = [self._outputs.pop(name) for name in (*self._projections, self._output)]
+        found = torch.autograd.grad(output, [states, *outputs], gradient.to(device))
+        return [part.detach() for part in outputs], found
+
+    def _keep_mixed(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        del module
+        self._outputs[self._output] = inputs[0]
 
     def _watch(self, attention: nn.Module, name: str) -> torch.utils.hooks.RemovableHandle:
         def keep(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:

@@ -2,9 +2,11 @@
 """What calibration knows of one layer, and the two files it is kept in."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -14,7 +16,7 @@ class LayerStatistics:
     """Moments of one attention layer on the calibration text, float64.
 
     x is the input of the projections (after the norm). g = [g_k; g_v] are the gradients of the loss at the
-    outputs of the key and value projections (before RoPE), g_q those at the query projection; the loss is
+    outputs of the key and value projections (before RoPE); the loss is
     -log p(y) with y drawn from the model itself, so E[g g^T] is the Fisher information, the second-order
     term of the KL divergence to the original. Fisher fields are None when that pass was not asked for.
 
@@ -25,7 +27,8 @@ class LayerStatistics:
     attention_mass    (n_h, context) probability mass a query puts on the key at distance t - s; rows sum to 1
     fisher            (2 n_kv d_h, 2 n_kv d_h)  E[g g^T] per token
     fisher_input      (2, d, d)      E[|g|^2 x x^T] / E|g|^2, for the keys and for the values
-    fisher_query      (n_h, d_h, d_h)  E[g_q g_q^T] of each query head
+    fisher_mean       (2, d)         E[|g|^2 x] / E|g|^2, likewise
+    derotation        (2, n_h, d_h/2)  real and imaginary part of the best constants of core/rope/derotate.py
     """
 
     contribution: Tensor
@@ -36,8 +39,16 @@ class LayerStatistics:
     tokens: int
     fisher: Tensor | None = None
     fisher_input: Tensor | None = None
-    fisher_query: Tensor | None = None
+    fisher_mean: Tensor | None = None
+    derotation: Tensor | None = None
     fisher_tokens: int = 0
+
+    def to(self, device: torch.device) -> "LayerStatistics":
+        """The same statistics on `device`."""
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 def load_statistics(folder: Path, index: int) -> LayerStatistics:

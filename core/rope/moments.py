@@ -9,6 +9,8 @@ tokens is needed, and the moments of mixed or biased keys follow from the same t
 import torch
 from torch import Tensor
 
+from core.rope.pairs import to_pairs
+
 WORK = torch.float64
 
 
@@ -34,3 +36,9 @@ def pair_moments(
     return torch.complex(
         real[:, :, :heads] + imaginary[:, :, heads:], imaginary[:, :, :heads] - real[:, :, heads:]
     )
+
+
+def cross_pair_moments(weight: Tensor, covariance: Tensor, heads: int) -> Tensor:
+    """E[k k^H] between all pairs and heads, pair-major: complex (d_h/2 * n, d_h/2 * n), Hermitian."""
+    rows = to_pairs(weight, heads).flatten(0, 1)
+    return rows @ covariance.to(rows) @ rows.mH

@@ -6,11 +6,23 @@ Every choice maps (scores, pairs kept, start) to sorted pair indices, shape (n_k
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from core.rope.mix import Fold
+
 Select = Callable[[Tensor, int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A rotating pair all heads share: component `component` of `fold`, turning at `frequency` rad/token."""
+
+    fold: Fold
+    component: int
+    frequency: float
 
 
 def high(scores: Tensor, kept: int, start: int = 0) -> Tensor:
@@ -43,4 +55,36 @@ def two_norm(scores: Tensor, kept: int, start: int = 0) -> Tensor:
     return order[:, :kept].sort(dim=1).values
 
 
-SELECT: Mapping[str, Select] = {"2-norm": two_norm, "high": high, "low": low, "uniform": uniform}
+def logit_damage(scores: Tensor, kept: int, start: int = 0) -> Tensor:
+    """The r pairs whose rotation carries the most logit energy (core/rope/pairs.py), which `scores` are."""
+    return two_norm(scores, kept, start)
+
+
+def shared_pairs(folds: list[Fold], choice: str, kept: int, start: int, inv_freq: Tensor) -> list[Slot]:
+    """Which components of a mixed basis go on rotating, shared by all heads.
+
+    logit-damage takes the largest damages wherever they are; the component turns at its fold's own frequency.
+    high, low and uniform choose frequencies: a fold gives as many of its first components as it has chosen
+    ones, and they turn at those (TransMLA: the first principal head, every `collapse`-th frequency).
+    """
+    if choice == "logit-damage":
+        damage = torch.cat([fold.damage for fold in folds])
+        order = torch.sort(damage, descending=True, stable=True).indices[:kept]
+        where = [(fold, index) for fold in folds for index in range(len(fold.damage))]
+        best = [where[int(index)] for index in order]
+        return [Slot(fold, index, float(fold.inv_freq[index])) for fold, index in best]
+    pairs = SELECT[choice](torch.zeros(1, len(inv_freq)), kept, start)[0].tolist()
+    slots = []
+    for fold in folds:
+        inside = [pair for pair in pairs if fold.first <= pair < fold.last]
+        slots += [Slot(fold, index, float(inv_freq[pair])) for index, pair in enumerate(inside)]
+    return slots
+
+
+SELECT: Mapping[str, Select] = {
+    "2-norm": two_norm,
+    "high": high,
+    "low": low,
+    "uniform": uniform,
+    "logit-damage": logit_damage,
+}
