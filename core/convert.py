@@ -66,6 +66,25 @@ def convert_layer(
     statistics = statistics.to(weights.k.device)
     query, key = affine(weights.q, weights.q_bias), affine(weights.k, weights.k_bias)
     split, scores = part(query, key, statistics, inv_freq.to(weights.k.device), plan, recipe)
+    tensors, key_error, value_error = latent_tensors(weights, split, statistics, plan, recipe, shrinkage)
+    return LatentLayer(
+        {name: tensor.cpu() for name, tensor in tensors.items()},
+        scores.tolist(),
+        split.kept,
+        float(key_error),
+        float(value_error),
+    )
+
+
+def latent_tensors(
+    weights: AttentionWeights,
+    split: RopeSplit,
+    statistics: LayerStatistics,
+    plan: LayerPlan,
+    recipe: Recipe,
+    shrinkage: float = 0.0,
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """(tensors, key error, value error) on the device of the weights, where `split` and `statistics` are."""
     stacked = stack(weights, split, statistics)
     moments = input_moments(statistics, recipe.factor_input)
     measured = moments.centred() if plan.mean_bias else moments
@@ -78,24 +97,20 @@ def convert_layer(
     )
     down_k, down_v = factors.down[: plan.k_rank], factors.down[-plan.v_rank :]
     lost_k, lost_v = stacked.key - factors.k_up @ down_k, stacked.value - factors.v_up @ down_v
-    rope_key = split.key_rope.flatten(0, 1)
     tensors = {
         "q_proj.weight": torch.cat([split.query_nope, split.query_rope], dim=1).flatten(0, 1)[:, :-1],
-        "kv_a_proj_with_mqa.weight": torch.cat([factors.down, rope_key[:, :-1]]),
+        "kv_a_proj_with_mqa.weight": torch.cat([factors.down, split.key_rope.flatten(0, 1)[:, :-1]]),
         "k_b_proj.weight": factors.k_up,
         "v_b_proj.weight": factors.v_up,
         "o_proj.weight": weights.o.to(WORK),
         "inv_freq": split.inv_freq.to(torch.float32),
     }
-    mean = moments.mean if plan.mean_bias else None
-    tensors |= _biases(weights, split, plan, mean, lost_k, lost_v)
+    tensors |= _biases(weights, split, plan, moments.mean if plan.mean_bias else None, lost_k, lost_v)
     covariance = statistics.input_covariance.to(WORK)
-    return LatentLayer(
-        {name: tensor.cpu() for name, tensor in tensors.items()},
-        scores.tolist(),
-        split.kept,
-        float(relative_error(lost_k, stacked.key, covariance)),
-        float(relative_error(lost_v, stacked.value, covariance)),
+    return (
+        tensors,
+        relative_error(lost_k, stacked.key, covariance),
+        relative_error(lost_v, stacked.value, covariance),
     )
 
 

@@ -24,7 +24,7 @@ class Taps:
     def __init__(self, attention: Any) -> None:
         self.outputs: dict[str, Tensor] = {}
         self.x = torch.empty(0)
-        for name in ("q_proj", "k_proj", "v_proj"):
+        for name in ("k_proj", "v_proj"):
             getattr(attention, name).register_forward_hook(self._keeper(name))
 
     def _keeper(self, name: str) -> Callable[..., None]:
@@ -47,21 +47,17 @@ def direct(model: Path, windows: Tensor, seed: int) -> list[dict[str, Tensor]]:
     logits = whole(windows).logits.flatten(0, 1)
     labels = sample(logits.detach().softmax(dim=-1), torch.Generator().manual_seed(seed))
     torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
-    config = whole.config
     found = []
     for tap in taps:
         x, tokens = tap.x.flatten(0, 1).double(), windows.numel()
-        key, value, query = (tap.gradient(name) for name in ("k_proj", "v_proj", "q_proj"))
+        key, value = tap.gradient("k_proj"), tap.gradient("v_proj")
         both = torch.cat([key, value], dim=1)
-        inputs = [
-            torch.einsum("t,ti,tj->ij", g.square().sum(1), x, x) / g.square().sum() for g in (key, value)
-        ]
-        heads = query.view(tokens, config.num_attention_heads, -1)
+        weights = [gradient.square().sum(dim=1) / gradient.square().sum() for gradient in (key, value)]
         found.append(
             {
                 "fisher": both.T @ both / tokens,
-                "fisher_input": torch.stack(inputs),
-                "fisher_query": torch.einsum("thi,thj->hij", heads, heads) / tokens,
+                "fisher_input": torch.stack([torch.einsum("t,ti,tj->ij", one, x, x) for one in weights]),
+                "fisher_mean": torch.stack([one @ x for one in weights]),
             }
         )
     return found
