@@ -49,6 +49,86 @@ class LatentLayer:
     value_error: float
 
 
+class LayerConverter:
+    """One attention layer with everything done that does not depend on the rank of its latent.
+
+    The arithmetic runs where the weights are. inv_freq: (d_h/2,) the model's frequencies after its own rope
+    scaling. A scaling that also multiplies cos and sin (yarn) is the model's business: it scales every score
+    alike, rotary or not. shrinkage: see Calibration.shrinkage.
+    """
+
+    def __init__(
+        self,
+        weights: AttentionWeights,
+        statistics: LayerStatistics,
+        inv_freq: Tensor,
+        plan: LayerPlan,
+        recipe: Recipe,
+        shrinkage: float = 0.0,
+    ) -> None:
+        """Of `plan` only the layout, the rotary dims and mean_bias are used."""
+        statistics = statistics.to(weights.k.device)
+        query, key = affine(weights.q, weights.q_bias), affine(weights.k, weights.k_bias)
+        self.split, self.scores = part(query, key, statistics, inv_freq.to(weights.k.device), plan, recipe)
+        self.factoring = Factoring(weights, self.split, statistics, plan, recipe, shrinkage)
+
+    def at(self, plan: LayerPlan) -> LatentLayer:
+        """The layer with the ranks of `plan`; tensors on the CPU, in float64 (inv_freq in float32)."""
+        tensors, key_error, value_error = self.factoring.at(plan)
+        return LatentLayer(
+            {name: tensor.cpu() for name, tensor in tensors.items()},
+            self.scores.tolist(),
+            self.split.kept,
+            float(key_error),
+            float(value_error),
+        )
+
+
+class Factoring:
+    """The keys and values of one layer, decomposed; nothing here branches on a number."""
+
+    def __init__(
+        self,
+        weights: AttentionWeights,
+        split: RopeSplit,
+        statistics: LayerStatistics,
+        plan: LayerPlan,
+        recipe: Recipe,
+        shrinkage: float = 0.0,
+    ) -> None:
+        """`split` and `statistics` are on the device of the weights."""
+        self._weights, self._split = weights, split
+        self.stacked = stack(weights, split, statistics)
+        moments = input_moments(statistics, recipe.factor_input)
+        self._mean = moments.mean if plan.mean_bias else None
+        measured = moments.centred() if plan.mean_bias else moments
+        self.inputs = INPUT[recipe.factor_input](measured.damped(shrinkage))
+        output = OUTPUT[recipe.factor_output](self.stacked, statistics)
+        self.form = FORM[recipe.factor_form](self.stacked, output, self.inputs)
+        self._covariance = statistics.input_covariance.to(WORK)
+
+    def at(self, plan: LayerPlan) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """(tensors, key error, value error) for the ranks of `plan`."""
+        split, weights, stacked = self._split, self._weights, self.stacked
+        factors = self.form.factors(plan.k_rank, plan.v_rank)
+        down_k, down_v = factors.down[: plan.k_rank], factors.down[-plan.v_rank :]
+        lost_k, lost_v = stacked.key - factors.k_up @ down_k, stacked.value - factors.v_up @ down_v
+        tensors = {
+            "q_proj.weight": torch.cat([split.query_nope, split.query_rope], dim=1).flatten(0, 1)[:, :-1],
+            "kv_a_proj_with_mqa.weight": torch.cat([factors.down, split.key_rope.flatten(0, 1)[:, :-1]]),
+            "k_b_proj.weight": factors.k_up,
+            "v_b_proj.weight": factors.v_up,
+            "o_proj.weight": weights.o.to(WORK),
+            "inv_freq": split.inv_freq.to(torch.float32),
+        }
+        tensors |= _biases(weights, split, plan, self._mean, lost_k, lost_v)
+        return (
+            tensors,
+            relative_error(lost_k, stacked.key, self._covariance),
+            relative_error(lost_v, stacked.value, self._covariance),
+        )
+
+
 def convert_layer(
     weights: AttentionWeights,
     statistics: LayerStatistics,
@@ -57,61 +137,8 @@ def convert_layer(
     recipe: Recipe,
     shrinkage: float = 0.0,
 ) -> LatentLayer:
-    """Convert one attention layer; tensors come back on the CPU, in float64 (inv_freq in float32).
-
-    The arithmetic runs where the weights are. inv_freq: (d_h/2,) the model's frequencies after its own rope
-    scaling. A scaling that also multiplies cos and sin (yarn) is the model's business: it scales every score
-    alike, rotary or not. shrinkage: see Calibration.shrinkage.
-    """
-    statistics = statistics.to(weights.k.device)
-    query, key = affine(weights.q, weights.q_bias), affine(weights.k, weights.k_bias)
-    split, scores = part(query, key, statistics, inv_freq.to(weights.k.device), plan, recipe)
-    tensors, key_error, value_error = latent_tensors(weights, split, statistics, plan, recipe, shrinkage)
-    return LatentLayer(
-        {name: tensor.cpu() for name, tensor in tensors.items()},
-        scores.tolist(),
-        split.kept,
-        float(key_error),
-        float(value_error),
-    )
-
-
-def latent_tensors(
-    weights: AttentionWeights,
-    split: RopeSplit,
-    statistics: LayerStatistics,
-    plan: LayerPlan,
-    recipe: Recipe,
-    shrinkage: float = 0.0,
-) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """(tensors, key error, value error) on the device of the weights, where `split` and `statistics` are."""
-    stacked = stack(weights, split, statistics)
-    moments = input_moments(statistics, recipe.factor_input)
-    measured = moments.centred() if plan.mean_bias else moments
-    factors = FORM[recipe.factor_form](
-        stacked,
-        OUTPUT[recipe.factor_output](stacked, statistics),
-        INPUT[recipe.factor_input](measured.damped(shrinkage)),
-        plan.k_rank,
-        plan.v_rank,
-    )
-    down_k, down_v = factors.down[: plan.k_rank], factors.down[-plan.v_rank :]
-    lost_k, lost_v = stacked.key - factors.k_up @ down_k, stacked.value - factors.v_up @ down_v
-    tensors = {
-        "q_proj.weight": torch.cat([split.query_nope, split.query_rope], dim=1).flatten(0, 1)[:, :-1],
-        "kv_a_proj_with_mqa.weight": torch.cat([factors.down, split.key_rope.flatten(0, 1)[:, :-1]]),
-        "k_b_proj.weight": factors.k_up,
-        "v_b_proj.weight": factors.v_up,
-        "o_proj.weight": weights.o.to(WORK),
-        "inv_freq": split.inv_freq.to(torch.float32),
-    }
-    tensors |= _biases(weights, split, plan, moments.mean if plan.mean_bias else None, lost_k, lost_v)
-    covariance = statistics.input_covariance.to(WORK)
-    return (
-        tensors,
-        relative_error(lost_k, stacked.key, covariance),
-        relative_error(lost_v, stacked.value, covariance),
-    )
+    """Convert one attention layer; see LayerConverter for the arguments."""
+    return LayerConverter(weights, statistics, inv_freq, plan, recipe, shrinkage).at(plan)
 
 
 def stack(weights: AttentionWeights, split: RopeSplit, statistics: LayerStatistics) -> Stacked:

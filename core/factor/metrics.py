@@ -166,14 +166,19 @@ def attention_aware(stacked: Stacked, statistics: LayerStatistics) -> Tensor:
 
 def fisher(stacked: Stacked, statistics: LayerStatistics) -> Tensor:
     """G = E[g g^T], g the gradient of the loss at [k; v], shrunk a little towards the balanced metric."""
+    found = fisher_block(stacked, statistics)
+    plain, moments = balanced(stacked, statistics), statistics.input_covariance.to(stacked.key)
+    scale = energy(found, stacked.both, moments) / energy(plain, stacked.both, moments)
+    return (1 - _BALANCED_SHARE) * found + _BALANCED_SHARE * scale * plain
+
+
+def fisher_block(stacked: Stacked, statistics: LayerStatistics) -> Tensor:
+    """E[g g^T] at the stacked keys and values: (n_k + n_v, n_k + n_v)."""
     if statistics.fisher is None:
         raise ValueError("fisher needs the statistics of a backward pass")
     values = torch.arange(len(stacked.value), device=stacked.rows.device)
     chosen = torch.cat([stacked.rows, statistics.fisher.shape[0] - len(values) + values])
-    found = statistics.fisher.to(stacked.key)[chosen[:, None], chosen[None]]
-    plain, moments = balanced(stacked, statistics), statistics.input_covariance.to(stacked.key)
-    scale = energy(found, stacked.both, moments) / energy(plain, stacked.both, moments)
-    return (1 - _BALANCED_SHARE) * found + _BALANCED_SHARE * scale * plain
+    return statistics.fisher.to(stacked.key)[chosen[:, None], chosen[None]]
 
 
 OUTPUT: Mapping[str, Callable[[Stacked, LayerStatistics], Tensor]] = {

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Try candidates of a conversion on held-back text, a layer at a time, without writing anything.
+
+The original and every candidate walk through the model side by side; only their hidden states and one layer
+are in memory. What comes out is KL(original || candidate), the figure a conversion is judged by.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.arch import Architecture
+from core.convert import LatentLayer
+from core.modeling import MLAConfig, MLAForCausalLM
+from core.weights.skeleton import Skeleton, fill
+
+# rows of logits held at once for the original and each candidate: 67 MB each at a vocabulary of 131,072
+HEAD_ROWS = 128
+
+
+class Trial:
+    """Hidden states (windows, context, d) of the original and of every candidate, in float32."""
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        family: Architecture,
+        configs: Mapping[str, MLAConfig],
+        windows: Tensor,
+    ) -> None:
+        self._skeleton = skeleton
+        self._family = family
+        self._models: dict[str, Any] = {}
+        for name, config in configs.items():
+            with torch.device("meta"):
+                self._models[name] = MLAForCausalLM(config).float()
+        self._original = skeleton.embed(windows).to(skeleton.device)
+        self._hidden = {name: self._original for name in configs}
+
+    @torch.no_grad()
+    def advance(self, index: int, latent: Mapping[str, LatentLayer]) -> None:
+        """Run layer `index`: the original one, and each candidate's."""
+        original = self._skeleton.layer(index)
+        path = self._family.layer.format(i=index)
+        attention = self._family.attention.format(i=index).removeprefix(path + ".") + "."
+        others = {
+            name: value for name, value in original.state_dict().items() if not name.startswith(attention)
+        }
+        for name, model in self._models.items():
+            own = {attention + key: value.float() for key, value in latent[name].tensors.items()}
+            module: nn.Module = fill(model.get_submodule(path), others | own, self._skeleton.device)
+            self._hidden[name] = self._through(module, self._hidden[name])
+            module.to("meta")
+        self._original = self._through(original, self._original)
+        self._skeleton.empty(index)
+
+    def _through(self, layer: nn.Module, hidden: Tensor) -> Tensor:
+        """One window at a time: a candidate's attention may be wider than the original's."""
+        return torch.cat([self._skeleton.run(layer, window[None]) for window in hidden])
+
+    @torch.no_grad()
+    def divergences(self) -> dict[str, float]:
+        """KL(original || candidate), mean nats per token, once all layers have run."""
+        norm, head = self._skeleton.final_norm(), self._skeleton.head()
+        total = dict.fromkeys(self._hidden, 0.0)
+        rows = self._original.flatten(0, 1)
+        for first in range(0, len(rows), HEAD_ROWS):
+            part = slice(first, first + HEAD_ROWS)
+            expected = (norm(rows[part]) @ head.T).log_softmax(dim=-1)
+            for name, hidden in self._hidden.items():
+                found = (norm(hidden.flatten(0, 1)[part]) @ head.T).log_softmax(dim=-1)
+                total[name] += float((expected.exp() * (expected - found)).sum())
+        return {name: value / len(rows) for name, value in total.items()}
