@@ -4,6 +4,8 @@
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from core.calibrate.layer_statistics import load_statistics
 from core.calibrate.steps import calibrate, step_count
+from core.choosing import Allocation, Choosing
 from core.convert import AttentionWeights, LatentLayer, convert_layer
 from core.errors import OutputError
 from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
@@ -21,7 +24,7 @@ from core.export.probe import Probe
 from core.export.record import write_record
 from core.export.verify import WrongLogits, verify
 from core.measure import measure
-from core.planning import LayerPlan
+from core.planning import LayerPlan, make_plan
 from core.preflight import Prepared, prepare
 from core.process import peak_memory_bytes
 from core.settings import Settings
@@ -89,11 +92,36 @@ class Conversion:
     def _calibrate(self) -> None:
         ready, folder = self._ready, self._workspace.work / "statistics"
         total = step_count(ready.facts.layers, ready.sample)
-        self._stage("calibrating", total)
         steps = calibrate(self._skeleton, ready.facts, ready.family, ready.sample, folder)
+        choosing = None
+        if self._spec.recipe.allocate != "uniform":
+            choosing = Choosing(
+                self._spec,
+                ready,
+                self._skeleton,
+                self._attention,
+                folder,
+                self._workspace.work / "allocation.json",
+            )
+            total += choosing.step_count(ready.facts.layers)
+            steps = chain(steps, choosing.steps())
+        self._stage("calibrating", total)
         for done, message in enumerate(steps, start=1):
             self._sink.emit(Progress(stage="calibrating", done=done, total=total, message=message))
             self._cancel.check()
+        if choosing is not None:
+            self._use(choosing.outcome())
+
+    def _use(self, allocation: Allocation) -> None:
+        """Go on with the winner's widths."""
+        won = allocation.candidates[allocation.winner]
+        plan = make_plan(self._spec, self._ready.facts, won.widths)
+        self._ready = replace(self._ready, plan=plan)
+        self._config = mla_config(self._ready.facts, plan)
+        losses = ", ".join(f"{name} {one.measured:.3f}" for name, one in allocation.candidates.items())
+        self._log(f"allocation '{allocation.winner}' loses least on held-back text (KL: {losses})")
+        self._metric("kl_held_back", won.measured, "nats/token")
+        self._metric("kl_predicted", won.predicted, "nats/token", "predicted")
 
     def _convert(self, probe_tokens: Tensor) -> tuple[list[dict[str, Any]], Path]:
         """Write every unit that is missing; returns the per-layer rows and the probe's expected logits."""

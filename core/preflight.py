@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 import transformers
+from torch import Tensor
 
 from core.arch import Architecture, find_architecture
 from core.calibrate.states import state_bytes
@@ -19,7 +20,7 @@ from core.calibrate.steps import Sample
 from core.calibrate.text import check_text, read_text, text_parts
 from core.calibrate.tokens import calibration_windows, tokenize
 from core.devices import choose_device
-from core.errors import ModelError, OutputError
+from core.errors import ModelError, OutputError, TextError
 from core.evaluate import cut_windows
 from core.export.record import sha256_of
 from core.facts import ModelFacts, read_facts
@@ -33,18 +34,25 @@ from core.weights.skeleton import check_weights
 from core.workspace import Workspace
 
 # raised whenever the bytes written for the same spec change, so that old partial work is not continued
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
+# windows of the calibration text that allocations are compared on
+HELD_BACK = 4
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A conversion that may start; base_files maps weight file names to their sha256."""
+    """A conversion that may start.
+
+    held_back: token ids (n, context) of the calibration text that calibration does not see; allocations are
+    compared on them. base_files maps weight file names to their sha256.
+    """
 
     facts: ModelFacts
     family: Architecture
     plan: Plan
     device: torch.device
     sample: Sample
+    held_back: Tensor
     base_files: dict[str, str]
     fingerprint: str
 
@@ -73,7 +81,7 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     )
     folder = Path(facts.folder)
     check_weights(folder, read_index(folder))
-    sample = _sample(spec, folder)
+    sample, held_back = _sample(spec, folder)
     _check_evaluation(spec, folder)
     check_output(workspace, _needed_bytes(sample, facts, plan))
     family = find_architecture(facts.model_type)
@@ -81,7 +89,7 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
     files = {file.name: sha256_of(file) for file in weight_files(folder)}
     fingerprint = _fingerprint(spec, folder, sample, device, files)
-    return Prepared(facts, family, plan, device, sample, files, fingerprint)
+    return Prepared(facts, family, plan, device, sample, held_back, files, fingerprint)
 
 
 def check_memory(plan: Plan) -> None:
@@ -99,12 +107,27 @@ def check_memory(plan: Plan) -> None:
         )
 
 
-def _sample(spec: JobSpec, folder: Path) -> Sample:
-    """The calibration windows, and how many of them go through the backward pass."""
+def _sample(spec: JobSpec, folder: Path) -> tuple[Sample, Tensor]:
+    """The calibration windows, how many of them go through the backward pass, and what is held back.
+
+    Windows are held back behind those asked for, or from their end when the text is too short; a choice
+    between allocations needs at least one. Raises TextError when there is only one window.
+    """
     asked = spec.calibration
-    windows = calibration_windows(folder, asked.text, asked.tokens, asked.context)
-    wanted = min(asked.fisher_tokens, windows.numel()) if spec.recipe.needs_fisher else 0
-    return Sample(windows, math.ceil(wanted / asked.context), asked.seed)
+    compared = HELD_BACK if spec.recipe.allocate != "uniform" else 0
+    wanted = asked.tokens // asked.context
+    tokens = asked.tokens + compared * asked.context
+    windows = calibration_windows(folder, asked.text, tokens, asked.context)
+    if compared and len(windows) < 2:
+        raise TextError(
+            f"allocate {spec.recipe.allocate} compares on held-back text, and the text fills one window",
+            hint="give a longer text, a smaller calibration context, or allocate uniform",
+            field="calibration.text",
+        )
+    held = min(compared, max(len(windows) - wanted, len(windows) // 8, 1)) if compared else 0
+    used = windows[: len(windows) - held][:wanted]
+    fisher = min(asked.fisher_tokens, used.numel()) if spec.recipe.needs_fisher else 0
+    return Sample(used, math.ceil(fisher / asked.context), asked.seed), windows[len(windows) - held :]
 
 
 def _check_evaluation(spec: JobSpec, folder: Path) -> None:

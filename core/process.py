@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 _M_TRIM_THRESHOLD = -1
-_TRIM_BYTES = 1 << 20
+_M_MMAP_THRESHOLD = -3
+_TRIM_BYTES = 1 << 25
+_MMAP_BYTES = 1 << 24
 
 
 def hide_progress_bars() -> None:
@@ -26,7 +28,9 @@ def return_freed_memory() -> None:
     """
     if sys.platform == "linux":
         try:
-            ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+            library = ctypes.CDLL(None)
+            library.mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+            library.mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
         except AttributeError:  # musl has no such knob
             return
 

@@ -77,8 +77,12 @@ STAGES: Mapping[str, Stage] = {
     ),
     "allocate": Stage(
         "How is the byte budget spread over layers?",
-        {"uniform": "every layer gets the same"},
-        ("energy", "condition-number", "loss-aware"),
+        {
+            "uniform": "every layer gets the same",
+            "energy": "every layer keeps the same share of its energy, if held-back text agrees",
+            "condition-number": "wider where errors grow on the way out (LoRC), if held-back text agrees",
+            "loss-aware": "every number where it saves the most predicted loss, if held-back text agrees",
+        },
     ),
     "layout": Stage(
         "What does the cache hold?",

@@ -42,7 +42,8 @@ def tiny_spec(sample_text: Path) -> Callable[..., JobSpec]:
     def make(model: Path, **fields: Any) -> JobSpec:
         calibration = {"text": str(sample_text), "tokens": 256, "context": 64}
         defaults = {"model": str(model), "calibration": calibration}
-        spec = spec_from_preset("mha2mla", **(defaults | fields))
+        preset = fields.pop("preset", "mha2mla")
+        spec = spec_from_preset(preset, **(defaults | fields))
         return spec if "evaluation" in fields else spec.model_copy(update={"evaluation": None})
 
     return make
