@@ -23,17 +23,19 @@ from core.export.layout import copied_names, layer_unit, units
 from core.export.probe import Probe
 from core.export.record import write_record
 from core.export.verify import WrongLogits, verify
+from core.layer_weights import attention_weights
 from core.measure import measure
 from core.planning import LayerPlan, make_plan
 from core.preflight import Prepared, prepare
 from core.process import peak_memory_bytes
 from core.settings import Settings
-from core.spec import JobSpec
+from core.spec import JobSpec, Recipe
 from core.weights.manifest import Manifest
 from core.weights.skeleton import Skeleton
 from core.weights.space import disk_error, is_disk_error
 from core.weights.tensors import TORCH_DTYPES, TensorSource
 from core.weights.writer import ShardWriter, Unit
+from core.widths import PRE_ROPE
 from core.workspace import Workspace
 
 # names the conversion that a work folder belongs to
@@ -173,29 +175,7 @@ class Conversion:
         writer.write(unit.name, written, _row(layer, self._ready, latent, started))
 
     def _attention(self, index: int) -> AttentionWeights:
-        """The original projections of layer `index`, on the device."""
-        family, device = self._ready.family, self._ready.device
-
-        def read(projection: str, kind: str) -> Tensor | None:
-            name = family.tensor(index, projection, kind)
-            return self._source.read(name).to(device) if name in self._source else None
-
-        weights = {
-            field: self._source.read(family.tensor(index, projection)).to(device)
-            for field, projection in (
-                ("q", family.query),
-                ("k", family.key),
-                ("v", family.value),
-                ("o", family.output),
-            )
-        }
-        return AttentionWeights(
-            **weights,
-            q_bias=read(family.query, "bias"),
-            k_bias=read(family.key, "bias"),
-            v_bias=read(family.value, "bias"),
-            o_bias=read(family.output, "bias"),
-        )
+        return attention_weights(self._source, self._ready.family, index, self._ready.device)
 
     def _verify(self, expected: Path) -> None:
         plan = self._ready.plan
@@ -253,6 +233,7 @@ class Conversion:
             "scores": [row["scores"] for row in rows],
             "kept": [row["kept"] for row in rows],
             "inv_freq": self._skeleton.inv_freq.tolist(),
+            "meaning": _meaning(self._spec.recipe),
         }
         self._sink.emit(Figure(name="rope_contribution", data=contribution))
         table = [{key: value for key, value in row.items() if key not in ("scores", "kept")} for row in rows]
@@ -289,6 +270,15 @@ def _row(layer: LayerPlan, ready: Prepared, latent: LatentLayer, started: float)
         "scores": latent.scores,
         "seconds": time.monotonic() - started,
     }
+
+
+def _meaning(recipe: Recipe) -> str:
+    """What the scores of rotary pairs are: see app/ui/plots/rope_contribution.py, which puts it in words."""
+    if recipe.layout == PRE_ROPE:
+        return "exact"
+    if recipe.rope_mix != "none":
+        return "components"
+    return "energy" if recipe.rope_select == "logit-damage" else "contribution"
 
 
 def _sentence(row: Mapping[str, Any]) -> str:

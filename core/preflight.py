@@ -88,7 +88,7 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     if family is None:
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
     files = {file.name: sha256_of(file) for file in weight_files(folder)}
-    fingerprint = _fingerprint(spec, folder, sample, device, files)
+    fingerprint = _fingerprint(spec, folder, torch.cat([sample.windows, held_back]), device, files)
     return Prepared(facts, family, plan, device, sample, held_back, files, fingerprint)
 
 
@@ -194,10 +194,9 @@ def _needed_bytes(sample: Sample, facts: ModelFacts, plan: Plan) -> int:
 
 
 def _fingerprint(
-    spec: JobSpec, folder: Path, sample: Sample, device: torch.device, files: dict[str, str]
+    spec: JobSpec, folder: Path, windows: Tensor, device: torch.device, files: dict[str, str]
 ) -> str:
     """Everything the written bytes depend on; the windows stand for calibration text and tokenizer."""
-    windows = sample.windows
     tokens = hashlib.sha256(windows.contiguous().numpy().tobytes()).hexdigest()
     config = sha256_of(folder / "config.json")
     programs = [ENGINE_VERSION, torch.__version__, transformers.__version__, os.name, device.type]
