@@ -186,6 +186,16 @@ class JobSpec(Frozen):
             )
         return value
 
+    @model_validator(mode="after")
+    def _gradients_are_there(self) -> Self:
+        if self.recipe.needs_fisher and not self.calibration.fisher_tokens:
+            raise SpecError(
+                "the recipe weighs by the loss, and fisher_tokens 0 switches the backward pass off",
+                hint="set fisher_tokens to 8192, or choose other metrics, constants and allocation",
+                field="calibration.fisher_tokens",
+            )
+        return self
+
 
 def parse_spec(data: dict[str, Any]) -> JobSpec:
     """Build a JobSpec from untrusted data; raises SpecError naming the field and the fix."""

@@ -93,7 +93,9 @@ def fold(moments: PairMoments, first: int, last: int, mix: str) -> Fold:
     # (frequencies, components): the share of a component's damage that each frequency has
     parts = (rotation[:, None] * read.abs().square()).view(last - first, moments.kv_heads, -1).sum(dim=1)
     damage = energy * parts.sum(dim=0)
-    shares = parts / parts.sum(dim=0, keepdim=True).clamp_min(torch.finfo(WORK).tiny)
+    # a component that no rotation matters to turns at the plain mean, not at zero
+    parts = parts + torch.finfo(WORK).tiny
+    shares = parts / parts.sum(dim=0, keepdim=True)
     own = moments.inv_freq[first:last].to(shares)
     common = (shares * own[:, None]).sum(dim=0)
     return Fold(first, last, encode, read, damage, common)

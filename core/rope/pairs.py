@@ -47,4 +47,5 @@ def rotation_energy(
     """
     rho = coherence(mass, inv_freq)
     left = 1 - rho.abs().square() if fitted else 2 - 2 * rho.real
-    return (query_energy * left).view(kv_heads, -1, left.shape[1]).sum(dim=1).T
+    # rounding takes 1 - |rho|^2 of a pair that does not turn below zero, and a root is taken of the sum
+    return (query_energy * left.clamp_min(0)).view(kv_heads, -1, left.shape[1]).sum(dim=1).T
