@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of the leaderboard with chosen figures."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from leaderboard.results import Conversion, Quality, Result
@@ -8,11 +9,18 @@ from leaderboard.rows import Row
 
 
 def make_result(
-    preset: str, keep: float, ratio: float, *, seconds: float = 60.0, positions: Any = (), **fields: Any
+    preset: str,
+    keep: float,
+    ratio: float,
+    *,
+    seconds: float = 60.0,
+    positions: Any = (),
+    more: Mapping[str, float] | None = None,
+    **fields: Any,
 ) -> Result:
     """A row of a model with 23040 cached bytes per token and that perplexity ratio on both texts.
 
-    `fields` are those of Row.
+    `more` are further metrics of the conversion, `fields` those of Row.
     """
     row = Row.model_validate({"name": preset, "preset": preset, "keep": keep} | fields)
     quality = Quality(
@@ -22,6 +30,7 @@ def make_result(
         "kv_bytes_per_token_measured": 23040 * keep,
         "seconds": seconds,
         "peak_memory_bytes": 612_000_000.0,
+        **(more or {}),
     }
     return Result(
         row=row,

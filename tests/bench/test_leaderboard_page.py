@@ -91,6 +91,14 @@ def test_calibration_memory_is_shown_as_it_was_measured(page: str) -> None:
     assert section(page, "Calibration memory") == [["layers", "tokens", "peak mb"], ["4", "1,024", "512.2"]]
 
 
+def test_what_was_predicted_stands_beside_what_was_measured() -> None:
+    """Where the engine predicts: a preset with uniform widths has nothing to choose between."""
+    chosen = make_result("fast", 0.3125, 2.0, more={"kl_predicted": 0.41, "kl_held_back": 0.47})
+    head, *rows = section(markdown(ABOUT, [chosen, make_result("transmla", 0.3125, 3.65)]), "Predicted loss")
+    assert head[2:] == ["predicted", "held back from calibration, measured", "wikipedia-heldout, measured"]
+    assert rows == [["`fast`", "0.3125", "0.410", "0.470", "0.500"]]
+
+
 def test_the_head_says_how_to_repeat_the_run(page: str) -> None:
     head = page.split("\n## ")[0]
     for word in (

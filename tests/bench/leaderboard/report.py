@@ -39,7 +39,7 @@ def markdown(
     failures = [one for one in outcomes if isinstance(one, Failure)]
     parts = [_head(about, results, image), *_budgets(about, outcomes)]
     parts += [_ablations(about, results), _positions(about, results), _times(results)]
-    parts += [_memory(calibration_memory), _failures(failures)]
+    parts += [_predictions(about, results), _memory(calibration_memory), _failures(failures)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -55,8 +55,9 @@ def _head(about: About, results: Sequence[Result], image: str) -> str:
     )
     return f"""# Leaderboard
 
-Written by `make bench`; do not edit. Every number on this page was measured in the run described below:
-training-free conversions against their original. Perplexity is a ratio: x1 is the original, lower is better.
+Written by `make bench`; do not edit. Every number on this page was measured in the run described below,
+unless it is called predicted: training-free conversions against their original. Perplexity is a ratio: x1 is
+the original, lower is better.
 
 - **Model** `{asked.model}`: {about.numbers_before} numbers cached per token and layer, \
 {about.cached_before:,} bytes per token; perplexity {original}.
@@ -185,6 +186,25 @@ def _times(results: Sequence[Result]) -> str:
         "Measured in a process of its own that calibrates for itself and reuses nothing; verification in a "
         "fresh process is included in the seconds, evaluation is not.\n\n" + _table(head, rows)
     )
+
+
+def _predictions(about: About, results: Sequence[Result]) -> str:
+    """What the engine expected, beside what was measured: on its own held-back text and on ours."""
+    predicted = [one for one in results if "kl_predicted" in one.conversion.metrics and not one.row.switched]
+    if not predicted:
+        return ""
+    text = about.setting.texts[0]
+    head = ["preset", "keep", "predicted", "held back from calibration, measured", f"{text}, measured"]
+    rows = [
+        [
+            f"`{one.row.preset}`",
+            f"{one.row.keep:g}",
+            *(f"{one.conversion.metrics[name]:.3f}" for name in ("kl_predicted", "kl_held_back")),
+            f"{one.quality[text].kl_to_base:.3f}",
+        ]
+        for one in predicted
+    ]
+    return "## Predicted loss\n\nKL to the original in nats per token.\n\n" + _table(head, rows)
 
 
 def _memory(entries: Sequence[Mapping[str, Any]]) -> str:

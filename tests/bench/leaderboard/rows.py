@@ -17,10 +17,21 @@ BY_POSITION = ("fast", "quality")
 # (what is switched, the preset it is switched in, the choices laid over its recipe), all at MAIN_KEEP
 Ablation = tuple[str, str, dict[str, Any]]
 ABLATIONS: Sequence[Ablation] = (
-    ("fastest pairs keep RoPE", "mha2mla", {"rope_select": "high"}),
-    ("slowest pairs keep RoPE", "mha2mla", {"rope_select": "low"}),
-    ("evenly spaced pairs keep RoPE", "mha2mla", {"rope_select": "uniform"}),
-    ("keys and values factorised apart", "mha2mla", {"factor_form": "split"}),
+    ("tokens count the same", "quality", {"factor_input": "root-covariance"}),
+    ("no metric on inputs", "quality", {"factor_input": "identity"}),
+    ("channels balanced only", "quality", {"factor_output": "balanced"}),
+    ("keys and values apart", "quality", {"factor_form": "split"}),
+    ("equal widths", "quality", {"allocate": "uniform"}),
+    ("no biases for the mean", "quality", {"mean_bias": False}),
+    ("heads not mixed", "fast", {"rope_mix": "none", "freqfold": 1}),
+    ("real mixing", "fast", {"rope_mix": "roro"}),
+    ("frequencies not folded", "fast", {"freqfold": 1}),
+    ("fastest pairs keep RoPE", "fast", {"rope_select": "high"}),
+    ("dropped rotations not replaced", "fast", {"rope_derotate": "identity"}),
+    ("tokens count the same", "fast", {"factor_input": "root-covariance"}),
+    ("channels balanced only", "fast", {"factor_output": "balanced"}),
+    ("equal widths", "fast", {"allocate": "uniform"}),
+    ("no biases for the mean", "fast", {"mean_bias": False}),
 )
 
 
