@@ -75,7 +75,7 @@ def rope_grid(choice: str, widths: Widths, most: int) -> list[int]:
     """Which numbers of rotary dims are worth profiling: around the uniform one, when they may differ."""
     if choice != "loss-aware" or widths.rope_dim < 4:
         return [widths.rope_dim]
-    around = {2 * round(widths.rope_dim * factor / 2) for factor in (0.5, 0.75, 1.0, 1.25, 1.5)}
+    around = {2 * round(widths.rope_dim * factor / 2) for factor in (0.5, 1.0, 1.5)}
     return sorted({widths.rope_dim} | {dims for dims in around if 2 <= dims <= most})
 
 

@@ -6,11 +6,11 @@ that what is predicted for the winner can be compared with what is measured for 
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core.allocate import ALLOCATE
+from core.allocate import ALLOCATE, rope_grid
 from core.calibrate.layer_statistics import load_statistics
 from core.convert import AttentionWeights, LayerConverter
 from core.export.folder import mla_config
@@ -20,7 +20,7 @@ from core.profile import LayerProfile, profile_layer
 from core.spec import JobSpec
 from core.trial import Trial
 from core.weights.skeleton import Skeleton
-from core.widths import Widths, groups_of, solve
+from core.widths import Widths, groups_of, most_rope_dims, solve
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Choosing:
         self._statistics = statistics
         self._file = file
         self._widths = solve(spec, ready.facts)
+        most = most_rope_dims(spec.recipe, ready.facts)
+        self._rope_dims = rope_grid(spec.recipe.allocate, self._widths, most)
 
     @staticmethod
     def step_count(layers: int) -> int:
@@ -94,20 +96,30 @@ class Choosing:
         return Allocation(found["winner"], candidates)
 
     def _profile(self, index: int) -> LayerProfile:
-        converter = self._converter(index)
-        statistics = load_statistics(self._statistics, index)
-        return profile_layer([(self._widths.rope_dim, converter)], statistics)
+        converters = self._converters(index, self._rope_dims)
+        return profile_layer(list(converters.items()), load_statistics(self._statistics, index))
 
-    def _converter(self, index: int) -> LayerConverter:
-        """Rotary dims are those of the uniform plan; the rank is open."""
-        return LayerConverter(
-            self._attention(index),
-            load_statistics(self._statistics, index),
-            self._skeleton.inv_freq,
-            self._ready.plan.layers[index],
-            self._spec.recipe,
-            self._spec.calibration.shrinkage,
-        )
+    def _converters(self, index: int, rope_dims: Iterable[int]) -> dict[int, LayerConverter]:
+        """The layer with each number of rotary dims, ascending; ranks are open."""
+        weights, plan = self._attention(index), self._ready.plan.layers[index]
+        statistics = load_statistics(self._statistics, index)
+
+        def at(rope_dim: int) -> LayerConverter:
+            uniform = (
+                plan
+                if rope_dim == self._widths.rope_dim
+                else plan.model_copy(update={"qk_rope_head_dim": rope_dim})
+            )
+            return LayerConverter(
+                weights,
+                statistics,
+                self._skeleton.inv_freq,
+                uniform,
+                self._spec.recipe,
+                self._spec.calibration.shrinkage,
+            )
+
+        return {rope_dim: at(rope_dim) for rope_dim in sorted(set(rope_dims))}
 
     def _try(self, profiles: list[LayerProfile]) -> Iterator[str]:
         facts, spec = self._ready.facts, self._spec
@@ -116,8 +128,11 @@ class Choosing:
         configs = {name: mla_config(facts, plan) for name, plan in plans.items()}
         trial = Trial(self._skeleton, self._ready.family, configs, self._ready.held_back)
         for index in range(facts.layers):
-            converter = self._converter(index)
-            trial.advance(index, {name: converter.at(plan.layers[index]) for name, plan in plans.items()})
+            dims = {name: widths[index].rope_dim for name, widths in proposed.items()}
+            converters = self._converters(index, dims.values())
+            trial.advance(
+                index, {name: converters[dims[name]].at(plan.layers[index]) for name, plan in plans.items()}
+            )
             yield f"layer {index}: tried with {len(plans)} allocations"
         measured = trial.divergences()
         raw = {

@@ -104,7 +104,7 @@ def _explicit(spec: JobSpec, facts: ModelFacts) -> Widths:
         missing = "kv_rank" if spec.kv_rank is None else "rope_dim"
         raise PlanError(f"{missing} is not set", hint="give rope_dim and kv_rank together", field=missing)
     rope_dim = spec.rope_dim or 0
-    most = _most_rope_dims(spec.recipe, facts)
+    most = most_rope_dims(spec.recipe, facts)
     if rope_dim > most:
         raise PlanError(
             f"rope_dim {rope_dim} is more than "
@@ -127,7 +127,8 @@ def _explicit(spec: JobSpec, facts: ModelFacts) -> Widths:
     return Widths(rope_dim, min(rank, largest))
 
 
-def _most_rope_dims(recipe: Recipe, facts: ModelFacts) -> int:
+def most_rope_dims(recipe: Recipe, facts: ModelFacts) -> int:
+    """Rotary dims a rope key can have: a head's, or all heads' when any mixed pair may be kept."""
     if recipe.layout == PRE_ROPE:
         return 0
     chosen_by_damage = recipe.rope_mix != "none" and recipe.rope_select == "logit-damage"
