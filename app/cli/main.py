@@ -10,11 +10,13 @@ from app.cli import jobs
 from app.cli.conversion import run_conversion
 from app.cli.output import bytes_text, reported, show
 from app.cli.request import NO_PRESET, convert_spec, spec_from_options
+from app.services.widths import cached_words
 from core.facts import read_facts
 from core.planning import make_plan
 from core.presets import DEFAULT_PRESET, PRESETS
 from core.settings import load_settings
 from core.spec import Calibration, Evaluation, JobSpec
+from core.stages import STAGES
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(jobs.cli, name="jobs")
@@ -25,10 +27,20 @@ PresetName = Annotated[str, typer.Option(help=f"one of: {', '.join(PRESETS)}, {N
 Keep = Annotated[
     float | None, typer.Option(help="fraction of KV-cache bytes that stays; default: the preset's")
 ]
-RopeDim = Annotated[int | None, typer.Option(help="rotary dims kept per head; wins over --keep")]
+RopeDim = Annotated[
+    int | None, typer.Option(help="rotary dims per rope key; none in the pre-rope layout; wins over --keep")
+]
 KvRank = Annotated[int | None, typer.Option(help="latent numbers per KV head; wins over --keep")]
 Revision = Annotated[str | None, typer.Option(help="branch, tag or commit of a Hub model")]
-Choice = Annotated[str | None, typer.Option(help="overrides the preset's choice of this stage")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="change one choice of the preset's recipe, such as rope_mix=complex; may be given again. "
+        "Dotted names reach the calibration, such as calibration.fisher_tokens=4096",
+    ),
+]
 Dtype = Annotated[str, typer.Option(help="checkpoint, float32, bfloat16 or float16")]
 CalibrationText = Annotated[str, typer.Option(help="UTF-8 file or named text")]
 
@@ -83,15 +95,14 @@ def plan(
     kv_rank: KvRank = None,
     revision: Revision = None,
     dtype: Dtype = "checkpoint",
-    rope_select: Choice = None,
-    factor_form: Choice = None,
+    changes: Changes = None,
     json: Json = False,
 ) -> None:
     """What every layer will look like and cost, and what stands in the way."""
     with reported(json):
         spec = spec_from_options(
             preset,
-            {"rope_select": rope_select, "factor_form": factor_form},
+            changes or (),
             model=model,
             revision=revision,
             keep=keep,
@@ -100,13 +111,13 @@ def plan(
             dtype=dtype,
         )
         found = make_plan(spec, read_facts(model, revision=revision, settings=load_settings()))
-        first = found.layers[0]
         show(
             found.model_dump(mode="json") | {"factor": found.factor},
             json,
             [
-                f"cached per token and layer  {first.cached_numbers} numbers: latent {first.kv_lora_rank} + "
-                f"{first.groups} x {first.qk_rope_head_dim} rotary",
+                f"cached per token and layer  {found.layers[0].cached_numbers} numbers: "
+                f"{cached_words(found, spec.recipe)}",
+                f"cache layout                {STAGES['layout'].ready[spec.recipe.layout]}",
                 f"KV bytes per token          {found.kv_bytes_per_token_before:,} -> "
                 f"{found.kv_bytes_per_token_after:,} ({found.factor:.2f}x smaller)",
                 f"parameters                  {found.parameters_before:,} -> {found.parameters_after:,}",
@@ -134,9 +145,7 @@ def convert(
         int, typer.Option(help="tokens per evaluation window")
     ] = Evaluation().context,
     windows: Annotated[int, typer.Option(help="evaluation windows")] = Evaluation().windows,
-    rope_select: Choice = None,
-    rope_select_start: Annotated[int | None, typer.Option(help="first pair of --rope-select uniform")] = None,
-    factor_form: Choice = None,
+    changes: Changes = None,
     dtype: Dtype = "checkpoint",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     shard_bytes: Annotated[int, typer.Option(help="largest weight file")] = JobSpec().shard_bytes,
@@ -146,11 +155,7 @@ def convert(
     with reported(json):
         spec = convert_spec(
             preset,
-            {
-                "rope_select": rope_select,
-                "rope_select_start": rope_select_start,
-                "factor_form": factor_form,
-            },
+            changes or (),
             evaluation,
             evaluation_context,
             windows,

@@ -1,31 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the options of a command to the JobSpec they mean. An option that was not given is None."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.errors import SpecError
 from core.presets import spec_from_preset
-from core.spec import JobSpec, parse_spec
+from core.spec import Calibration, Evaluation, Frozen, JobSpec, Recipe, parse_spec
 
 NO_PRESET = "none"
+_PARTS: Mapping[str, type[Frozen]] = {"recipe": Recipe, "calibration": Calibration, "evaluation": Evaluation}
 
 
-def spec_from_options(preset: str, recipe: dict[str, Any], **options: Any) -> JobSpec:
-    """A JobSpec; raises SpecError naming the field.
+def spec_from_options(preset: str, changes: Sequence[str], **options: Any) -> JobSpec:
+    """A JobSpec; raises SpecError naming the field. `changes` are NAME=VALUE, see `read_changes`.
 
     Widths given as numbers are the whole budget, so the preset's `keep` does not stay beside them.
     """
     said = {name: value for name, value in options.items() if value is not None}
-    chosen = {stage: choice for stage, choice in recipe.items() if choice is not None}
-    if {"rope_dim", "kv_rank"} <= said.keys() and "keep" not in said:
+    for part, fields in read_changes(changes).items():
+        said[part] = said.get(part, {}) | fields
+    if "kv_rank" in said and "keep" not in said:
         said["keep"] = None
-    if preset == NO_PRESET:
-        return parse_spec(said | {"recipe": chosen})
-    return spec_from_preset(preset, **said, recipe=chosen)
+    return parse_spec(said) if preset == NO_PRESET else spec_from_preset(preset, **said)
 
 
 def convert_spec(
     preset: str,
-    recipe: dict[str, Any],
+    changes: Sequence[str],
     evaluation: str,
     evaluation_context: int,
     windows: int,
@@ -33,5 +35,29 @@ def convert_spec(
 ) -> JobSpec:
     """The request of `convert`; the evaluation text "none" skips the measurement."""
     measured = {"text": evaluation, "context": evaluation_context, "windows": windows}
-    spec = spec_from_options(preset, recipe, **options, evaluation=measured)
+    spec = spec_from_options(preset, changes, **options, evaluation=measured)
     return spec.model_copy(update={"evaluation": None}) if evaluation == "none" else spec
+
+
+def read_changes(changes: Sequence[str]) -> dict[str, dict[str, str]]:
+    """["rope_mix=complex", "calibration.seed=3"] -> {"recipe": {…}, "calibration": {…}}.
+
+    A name without a dot is a field of the recipe. Values stay text: the JobSpec reads and checks them.
+    Raises SpecError for what is not NAME=VALUE and for a name there is not.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        part, dot, field = name.strip().rpartition(".")
+        part = part if dot else "recipe"
+        if not equals:
+            raise SpecError(
+                f"--set {change} gives no value", hint="write --set rope_mix=complex", field=change
+            )
+        if part not in _PARTS or field not in _PARTS[part].model_fields:
+            known = [*Recipe.model_fields, *(f"calibration.{one}" for one in Calibration.model_fields)]
+            raise SpecError(
+                f"there is no setting '{name}'", hint=f"choose one of: {', '.join(known)}", field=name
+            )
+        found.setdefault(part, {})[field] = value.strip()
+    return found

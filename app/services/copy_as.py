@@ -6,9 +6,11 @@ import shlex
 from typing import Any
 
 from core.presets import PRESETS
-from core.spec import Calibration, Evaluation, JobSpec, Recipe
+from core.spec import Calibration, Evaluation, Frozen, JobSpec, Recipe
 
 _PLAIN = ("revision", "dtype", "device", "shard_bytes")
+# fields of Calibration that `convert` has an option for
+_TEXT_OPTIONS = ("text", "tokens", "context")
 
 
 def as_recipe(spec: JobSpec) -> str:
@@ -28,6 +30,8 @@ def as_command(spec: JobSpec, out: str = "converted") -> str:
     words: list[str] = []
     for name, value in _options(spec).items():
         words += [f"--{name.replace('_', '-')}", str(value)]
+    for change in _changes(spec):
+        words += ["--set", change]
     words += ["--out", out]
     # a name that starts like an option would be taken for one
     named = [*words, "--", spec.model] if spec.model.startswith("-") else [spec.model, *words]
@@ -38,13 +42,25 @@ def _options(spec: JobSpec) -> dict[str, Any]:
     options: dict[str, Any] = {"preset": spec.preset or "none"}
     given = {"keep": spec.keep, "rope_dim": spec.rope_dim, "kv_rank": spec.kv_rank}
     options |= {name: value for name, value in given.items() if value is not None}
-    preset = PRESETS.get(spec.preset or "")
-    base = preset.recipe if preset else Recipe()
-    chosen, usual = spec.recipe.model_dump(), base.model_dump()
-    options |= {stage: choice for stage, choice in chosen.items() if choice != usual[stage]}
     options |= _texts(spec)
     said = spec.model_dump(exclude_defaults=True)
     return options | {key: said[key] for key in _PLAIN if key in said}
+
+
+def _changes(spec: JobSpec) -> list[str]:
+    """What has no option of its own: the recipe where it is not the preset's, the finer calibration."""
+    preset = PRESETS.get(spec.preset or "")
+    rows = _different(spec.recipe, preset.recipe if preset else Recipe())
+    finer = _different(spec.calibration, Calibration())
+    rows |= {f"calibration.{name}": value for name, value in finer.items() if name not in _TEXT_OPTIONS}
+    return [
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in rows.items()
+    ]
+
+
+def _different(found: Frozen, usual: Frozen) -> dict[str, Any]:
+    expected = usual.model_dump()
+    return {name: value for name, value in found.model_dump().items() if value != expected[name]}
 
 
 def _texts(spec: JobSpec) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from app.services.duration import predicted_seconds
 from app.services.requests import read_request
 from app.services.workbench import Workbench
 from core.errors import WorkbenchError
@@ -25,6 +26,9 @@ class Estimate(Frozen):
     batch: int
     cache_bytes_before: int = Field(description="KV cache of batch x context tokens, original")
     cache_bytes_after: int
+    seconds: float | None = Field(
+        None, description="estimated time of the job, from the last one done here; null before the first"
+    )
     problems: tuple[Problem, ...] = ()
     milliseconds: float = Field(description="server time spent on this answer")
 
@@ -56,6 +60,7 @@ def estimate(workbench: Workbench, data: Mapping[str, Any], context: int, batch:
         except WorkbenchError as error:
             problems.append(_problem(error))
     before, after = plan.cache_bytes_at(context, batch) if plan else (0, 0)
+    seconds = predicted_seconds(workbench, spec, facts) if spec and facts and not problems else None
     return Estimate(
         spec=spec,
         facts=facts,
@@ -64,6 +69,7 @@ def estimate(workbench: Workbench, data: Mapping[str, Any], context: int, batch:
         batch=batch,
         cache_bytes_before=before,
         cache_bytes_after=after,
+        seconds=seconds,
         problems=tuple(problems),
         milliseconds=(time.perf_counter() - start) * 1000,
     )

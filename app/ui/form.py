@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The form's values by name, and the request they make."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core.presets import DEFAULT_PRESET, PRESETS
+from core.spec import Recipe
 from core.stages import STAGES
+from core.widths import PRE_ROPE
 
 DEFAULT_CONTEXT = 8192
 DEFAULT_BATCH = 8
 
+RECIPE: tuple[str, ...] = tuple(Recipe.model_fields)
 # the order in which a handler receives them
 FIELDS: tuple[str, ...] = (
     "model",
@@ -22,8 +25,8 @@ FIELDS: tuple[str, ...] = (
     "batch",
     "calibration_text",
     "calibration_tokens",
-    "rope_select_start",
-    *STAGES,
+    "fisher_tokens",
+    *RECIPE,
 )
 
 
@@ -53,35 +56,73 @@ class Form:
         request: dict[str, Any] = {
             "model": str(entered["model"] or "").strip(),
             "preset": entered["preset"],
-            "recipe": {stage: entered[stage] for stage in STAGES if entered[stage] is not None},
+            "recipe": _said(**{name: entered[name] for name in RECIPE}),
         }
-        request["recipe"] |= _said(rope_select_start=entered["rope_select_start"])
         request |= _said(keep=_fraction(entered["keep"]))
-        request |= _said(rope_dim=entered["rope_dim"], kv_rank=entered["kv_rank"])
-        calibration = _said(text=str(entered["calibration_text"] or "").strip() or None)
-        calibration |= _said(tokens=entered["calibration_tokens"])
+        request |= _said(rope_dim=self.rope_dim, kv_rank=entered["kv_rank"])
+        calibration = _said(
+            text=str(entered["calibration_text"] or "").strip() or None,
+            tokens=entered["calibration_tokens"],
+            fisher_tokens=entered["fisher_tokens"],
+        )
         return request | ({"calibration": calibration} if calibration else {})
+
+    @property
+    def has_rope_dim(self) -> bool:
+        """The layout caches rotated keys, so there is a number of them to choose."""
+        return bool(self.values["layout"] != PRE_ROPE)
+
+    @property
+    def rope_dim(self) -> float | None:
+        """As entered; what an earlier layout was given counts for nothing."""
+        return self.values["rope_dim"] if self.has_rope_dim else None
 
     @property
     def is_budget_overridden(self) -> bool:
         """The slider has no effect: widths are given as numbers."""
-        return self.values["rope_dim"] is not None or self.values["kv_rank"] is not None
+        return self.rope_dim is not None or self.values["kv_rank"] is not None
+
+    @property
+    def changed(self) -> list[str]:
+        """Fields of the recipe that are no longer those of the preset."""
+        preset = PRESETS.get(str(self.values["preset"]))
+        usual = preset.recipe.model_dump() if preset else {}
+        return [name for name, value in usual.items() if self.values[name] != value]
 
 
 def initial() -> dict[str, Any]:
     """The form as it is before anybody touched it."""
-    preset = PRESETS[DEFAULT_PRESET]
     return {
         "model": "demo",
-        "preset": preset.name,
-        "keep": preset.keep * 100,
-        "rope_dim": None,
-        "kv_rank": None,
         "context": DEFAULT_CONTEXT,
         "batch": DEFAULT_BATCH,
         "calibration_text": "wikipedia",
         "calibration_tokens": None,
-    } | preset.recipe.model_dump()
+        "fisher_tokens": None,
+    } | of_preset(DEFAULT_PRESET)
+
+
+def of_preset(name: str) -> dict[str, Any]:
+    """What choosing a preset sets: the budget and every field of the recipe."""
+    preset = PRESETS[name]
+    budget = {"preset": name, "keep": preset.keep * 100, "rope_dim": None, "kv_rank": None}
+    return budget | preset.recipe.model_dump()
+
+
+def remembered(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The form as a browser kept it; the initial one when there is none, or it is of another version."""
+    if not found or set(found) != set(FIELDS) or found["preset"] not in offered_presets():
+        return initial()
+    known = all(found[stage] in choices.ready for stage, choices in STAGES.items())
+    return dict(found) if known else initial()
+
+
+def offered_presets() -> list[str]:
+    """One name for each recipe: presets that differ in budget alone are one choice beside a slider."""
+    first: dict[Recipe, str] = {}
+    for name, preset in PRESETS.items():
+        first.setdefault(preset.recipe, name)
+    return [*first.values()]
 
 
 def _said(**values: Any) -> dict[str, Any]:

@@ -72,6 +72,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}{THIN}h {whole % 3600 // 60:02d}{THIN}min"
 
 
+def rough_duration(seconds: float) -> str:
+    """A time that is only estimated, without digits nobody can know: "40 s", "3 min", "2 h 10 min"."""
+    step = 10 if seconds < 90 else 60 if seconds < 3600 else 600
+    return duration(max(step, round(seconds / step) * step)).replace(f" 00{THIN}s", "")
+
+
 def ago(moment: datetime, now: datetime | None = None) -> str:
     """How long ago: "just now", "5 min ago", "3 d ago"."""
     seconds = ((now or datetime.now(UTC)) - moment).total_seconds()

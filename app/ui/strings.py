@@ -49,9 +49,32 @@ STAGE_TITLES: Mapping[str, str] = {
     "layout": "Cache layout",
 }
 
+# what is not a stage but belongs to one
+RECIPE_TITLES: Mapping[str, str] = {
+    **STAGE_TITLES,
+    "rope_select_start": "First pair",
+    "freqfold": "FreqFold",
+    "mean_bias": "Biases carry the mean",
+}
+
+# in the words of somebody who has not read the papers; a preset without words here shows its own
+PRESET_WORDS: Mapping[str, tuple[str, str]] = {
+    "quality": ("Best quality", "Loses least for its size. Reading a long context takes longer."),
+    "fast": ("Fast decode", "Reads the small cache as it is, at full speed. Loses more."),
+    "transmla": ("TransMLA", "As published, before its fine-tuning."),
+    "mha2mla": ("MHA2MLA", "As published, before its fine-tuning: poor until then."),
+}
+
+# label and info of the box that takes rope_dim, by what its number counts
+ROPE_DIM_WORDS: Mapping[str, tuple[str, str]] = {
+    "per head": ("Rotary dims per KV head", "even; empty: from the slider"),
+    "shared": ("Rotary dims, shared by all heads", "even; empty: from the slider"),
+    "none": ("Rotary dims", "none to choose: pre-rope caches no rotated keys, positions stay exact"),
+}
+
 TERMS: Mapping[str, str] = {
-    "latent": "the short vector that is cached instead of keys and values (MHA2MLA, section 3.2)",
-    "rope": "rotary dims are the part of a key that carries its position (MHA2MLA, section 3.1)",
+    "cached": "the latent stands in for keys and values (MHA2MLA, section 3.2); rotary dims are the part of "
+    "a key that carries its position (section 3.1)",
     "kv": "keys and values of every earlier token, kept so that they need not be computed again",
     "perplexity": "how surprised the model is by real text; lower is better",
     "kl": "distance between the predictions of both models, in nats; 0 means the same",
@@ -59,10 +82,16 @@ TERMS: Mapping[str, str] = {
     "measured": "counted on real tensors or timed in this job",
     "calculated": "follows exactly from the model's shape and the plan",
     "predicted": "an estimate",
+    "estimated": "scaled from the last job that was done here, by the amount of work",
     "paper": "a figure the paper reports",
 }
 
 NO_JOBS = "Nothing has been converted yet. The demo takes a few minutes and needs no download."
 NO_MATCH = "No job matches this filter."
 NO_WORKER = "no worker"
-BUDGET_OVERRIDDEN = "Rope dims and latent size are set under Tune: the slider is not used."
+BUDGET_OVERRIDDEN = "The widths are set under Tune: the slider is not used."
+
+
+def preset_title(name: str) -> str:
+    """What the page calls a preset; a name it has no words for is shown as it is."""
+    return PRESET_WORDS[name][0] if name in PRESET_WORDS else name

@@ -2,9 +2,11 @@
 """The card that answers while the slider moves: what the cache costs now and afterwards."""
 
 from app.services.estimate import Estimate
+from app.services.widths import cached_words
 from app.ui.components.chips import source, term
-from app.ui.format import byte_unit, context, count, percent, size, times
+from app.ui.format import byte_unit, context, count, percent, rough_duration, size, times
 from core.planning import Plan
+from core.widths import PRE_ROPE
 
 
 def cost_card(estimate: Estimate) -> str:
@@ -18,15 +20,15 @@ def cost_card(estimate: Estimate) -> str:
     unit = byte_unit(plan.kv_bytes_per_token_before)
     calculated = source("calculated")
     change = f"{times(plan.factor)} smaller" if plan.factor >= 1 else f"{times(1 / plan.factor)} larger"
-    numbers_before = estimate.facts.kv_numbers_per_layer if estimate.facts else 0
     return f"""<section class="card cost"><h3>What it costs, now → after</h3>
 <div class="headline"><span class="before">{size(plan.kv_bytes_per_token_before, unit)}</span>
 <span class="arrow">→</span><span class="after">{size(plan.kv_bytes_per_token_after, unit)}</span>
 <span class="factor">{change}</span></div>
 <p class="caption">{term("KV cache", "kv")} per token {calculated}</p>
 {_bars(plan)}
-<dl class="rows">{_at_context(estimate)}{_widths(plan, numbers_before)}{_weights(plan)}
-<dt>Quality</dt><dd class="wordy">measured by the job</dd></dl></section>"""
+<dl class="rows">{_at_context(estimate)}{_widths(estimate, plan)}{_weights(plan)}
+{_wordy("Decode", _decode(plan))}{_wordy("Quality", "measured by the job")}{_takes(estimate)}</dl>
+</section>"""
 
 
 def _missing(estimate: Estimate) -> str:
@@ -54,13 +56,11 @@ def _at_context(estimate: Estimate) -> str:
     )
 
 
-def _widths(plan: Plan, before: int) -> str:
-    layer = plan.layers[0]
-    latent = (
-        f"<dt>{term('Latent', 'latent')} + {term('rope dims', 'rope')}</dt><dd><span></span>"
-        f"{layer.kv_lora_rank} + {layer.groups} × {layer.qk_rope_head_dim}</dd>"
-    )
-    return _row("Numbers per token and layer", str(before), str(layer.cached_numbers), "") + latent
+def _widths(estimate: Estimate, plan: Plan) -> str:
+    before = estimate.facts.kv_numbers_per_layer if estimate.facts else 0
+    numbers = _row("Numbers per token and layer", str(before), str(plan.layers[0].cached_numbers), "")
+    words = cached_words(plan, estimate.spec.recipe) if estimate.spec else ""
+    return f"{numbers}<dt>{term('Cached per layer', 'cached')}</dt><dd>{words}</dd>"
 
 
 def _weights(plan: Plan) -> str:
@@ -68,6 +68,23 @@ def _weights(plan: Plan) -> str:
     sign = "+" if change > 0 else "−"
     note = f'<span class="chip">{sign}{percent(abs(change), 1)}</span>'
     return _row("Parameters", count(plan.parameters_before), count(plan.parameters_after), note)
+
+
+def _decode(plan: Plan) -> str:
+    if plan.layers[0].layout == PRE_ROPE:
+        return "keys are rebuilt when read: slower at long context"
+    return "reads the small cache as it is"
+
+
+def _takes(estimate: Estimate) -> str:
+    """Never a guess: a first job has to be done here before the next can be foreseen."""
+    if estimate.seconds is None:
+        return _wordy("Takes", "known once a first job was done here")
+    return f"<dt>Takes</dt><dd>about {rough_duration(estimate.seconds)}{source('estimated')}</dd>"
+
+
+def _wordy(label: str, words: str) -> str:
+    return f'<dt>{label}</dt><dd class="wordy">{words}</dd>'
 
 
 def _row(label: str, before: str, after: str, note: str) -> str:

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The boxes of the form."""
+"""The boxes everybody sees, and those under Tune; each has a place beside it for what is wrong with it."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
-from app.ui.form import DEFAULT_BATCH, DEFAULT_CONTEXT, DEFAULT_PRESET
+from app.ui.form import DEFAULT_BATCH, DEFAULT_CONTEXT, offered_presets
 from app.ui.format import context as context_text
-from app.ui.strings import STAGE_TITLES
+from app.ui.strings import PRESET_WORDS, ROPE_DIM_WORDS
 from core.calibrate.text import NAMED
-from core.presets import PRESETS
-from core.spec import Calibration, Recipe
-from core.stages import STAGES
+from core.presets import DEFAULT_PRESET, PRESETS
+from core.spec import Calibration
 from core.weights.locate import DEMO
 
 _CONTEXTS = tuple(1 << power for power in range(10, 21))
+
+Boxes = dict[str, Any]
 
 
 def model_choices(models: Sequence[str]) -> list[tuple[str, str]]:
@@ -36,15 +37,19 @@ def model_box() -> gr.Dropdown:
     )
 
 
-def preset_box() -> gr.Dropdown:
-    """The published methods."""
-    return gr.Dropdown(
-        [(preset.title, name) for name, preset in PRESETS.items()],
+def preset_box() -> gr.Radio:
+    """What one wants first, the published methods under it; the first line of a label is its title."""
+    return gr.Radio(
+        [("\n".join(_preset_words(name)), name) for name in offered_presets()],
         value=DEFAULT_PRESET,
-        label="Preset",
-        info=PRESETS[DEFAULT_PRESET].paper,
+        show_label=False,
+        container=False,
         elem_id="preset",
     )
+
+
+def _preset_words(name: str) -> tuple[str, str]:
+    return PRESET_WORDS.get(name, (PRESETS[name].title, PRESETS[name].promise))
 
 
 def keep_slider() -> gr.Slider:
@@ -61,54 +66,56 @@ def keep_slider() -> gr.Slider:
     )
 
 
-def tune_boxes() -> dict[str, Any]:
+def rope_dim_box(counts: str, **changes: Any) -> gr.Number:
+    """`counts` says what the number is of: "per head", "shared"; "none" when there is nothing to choose."""
+    label, info = ROPE_DIM_WORDS[counts]
+    return gr.Number(label=label, info=info, interactive=counts != "none", **changes)
+
+
+def fisher_box(is_needed: bool, **changes: Any) -> gr.Number:
+    """How much of the calibration goes backwards too."""
+    usual = f"empty: {Calibration().fisher_tokens:,}; weighs errors by what they mean to the loss"
+    info = usual if is_needed else "not used: this recipe needs no backward pass"
+    return gr.Number(info=info, interactive=is_needed, **changes)
+
+
+def tune_boxes() -> tuple[Boxes, dict[str, gr.HTML]]:
     """Widths, the shape the card is shown for, and the calibration text."""
+    boxes: Boxes = {}
     with gr.Row():
-        rope_dim = gr.Number(None, label="Rope dims per head", info="even; empty: from the slider")
-        kv_rank = gr.Number(None, label="Latent per KV head", info="numbers; empty: from the slider")
-    with gr.Row():
-        context = gr.Dropdown(
-            [(context_text(tokens), tokens) for tokens in _CONTEXTS],
-            value=DEFAULT_CONTEXT,
-            label="Context length",
-            info="for the card, changes nothing in the model",
+        boxes["rope_dim"] = rope_dim_box("none", value=None, elem_id="rope-dim")
+        boxes["kv_rank"] = gr.Number(
+            None, label="Latent per KV head", info="numbers; empty: from the slider", elem_id="kv-rank"
         )
-        batch = gr.Number(DEFAULT_BATCH, label="Batch", info="sequences at the same time", precision=0)
+    notes = {"rope_dim": gr.HTML(elem_id="wrong-rope-dim"), "kv_rank": gr.HTML(elem_id="wrong-kv-rank")}
     with gr.Row():
-        text = gr.Dropdown(
+        boxes["calibration_text"] = gr.Dropdown(
             [(f"{name}: {about}", name) for name, (about, _) in NAMED.items()],
             value="wikipedia",
             allow_custom_value=True,
             label="Calibration text",
             info="a named text, or the path of a UTF-8 file",
         )
-        tokens = gr.Number(
-            None, label="Calibration tokens", info=f"empty: {Calibration().tokens:,}", precision=0
+    notes["calibration"] = gr.HTML(elem_id="wrong-calibration")
+    with gr.Row():
+        boxes["calibration_tokens"] = gr.Number(
+            None,
+            label="Calibration tokens",
+            info=f"empty: {Calibration().tokens:,}; fewer are quicker and lose more",
+            precision=0,
+            elem_id="calibration-tokens",
         )
-    return {
-        "rope_dim": rope_dim,
-        "kv_rank": kv_rank,
-        "context": context,
-        "batch": batch,
-        "calibration_text": text,
-        "calibration_tokens": tokens,
-    }
-
-
-def stage_boxes() -> dict[str, Any]:
-    """Every stage: what runs today can be chosen, what is planned is named."""
-    boxes: dict[str, Any] = {}
-    usual = Recipe()
-    for name, stage in STAGES.items():
-        coming = f" Coming: {', '.join(stage.planned)}." if stage.planned else ""
-        boxes[name] = gr.Dropdown(
-            [(f"{choice}: {about}", choice) for choice, about in stage.ready.items()],
-            value=getattr(usual, name),
-            label=STAGE_TITLES[name],
-            info=f"{stage.question}{coming}",
+        boxes["fisher_tokens"] = fisher_box(
+            True, value=None, label="Tokens with gradients", precision=0, elem_id="fisher-tokens"
         )
-        if name == "rope_select":
-            boxes["rope_select_start"] = gr.Number(
-                0, label="First pair", info="start offset, for uniform only", precision=0
-            )
-    return boxes
+    with gr.Row():
+        boxes["context"] = gr.Dropdown(
+            [(context_text(tokens), tokens) for tokens in _CONTEXTS],
+            value=DEFAULT_CONTEXT,
+            label="Context length",
+            info="for the card, changes nothing in the model",
+        )
+        boxes["batch"] = gr.Number(
+            DEFAULT_BATCH, label="Batch", info="sequences at the same time", precision=0
+        )
+    return boxes, notes

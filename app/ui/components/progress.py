@@ -8,7 +8,7 @@ from pathlib import Path
 from app.ui.components.chips import state as state_chip
 from app.ui.components.messages import trouble
 from app.ui.format import THIN, duration, size
-from app.ui.strings import STAGE_WORDS, STATE_WORDS
+from app.ui.strings import STAGE_WORDS, STATE_WORDS, preset_title
 from core.events import STAGES
 from core.store.views import ACTIVE, JobView, State
 
@@ -27,11 +27,12 @@ def model_name(job: JobView) -> str:
 def recipe_name(job: JobView) -> str:
     """Budget and preset in a few characters."""
     spec = job.spec
-    if spec.rope_dim is not None and spec.kv_rank is not None:
-        budget = f"rope {spec.rope_dim}, latent {spec.kv_rank} per head"
+    if spec.kv_rank is not None:
+        rotary = f"rotary {spec.rope_dim}, " if spec.rope_dim else ""
+        budget = f"{rotary}latent {spec.kv_rank} per head"
     else:
         budget = f"{(spec.keep or 0) * 100:g}{THIN}%"
-    return f"{budget} · {spec.preset or spec.recipe.rope_select}"
+    return f"{budget} · {preset_title(spec.preset) if spec.preset else 'own recipe'}"
 
 
 def job_head(job: JobView, has_worker: bool) -> str:

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from app.services.verdict import HEAL, verdict
+from app.services.verdict import HEAL, NOTICEABLE, verdict
 from app.ui.components.chips import source, term
 from app.ui.components.tables import framed
 from app.ui.format import byte_unit, count, duration, integer, number, percent, ratio, size, times
@@ -25,7 +25,8 @@ def summary(metrics: Metrics) -> str:
     values = {name: metric.value for name, metric in metrics.items()}
     # an infinite ratio is not in the record, only that the original was measured
     usual = float("inf") if "perplexity_base" in values else 1.0
-    tone = "bad" if values.get("perplexity_ratio", usual) > HEAL else "good"
+    ratio_now = values.get("perplexity_ratio", usual)
+    tone = "bad" if ratio_now > HEAL else "warn" if ratio_now > NOTICEABLE else "good"
     return (
         f'<p class="verdict verdict-{tone}">{escape(verdict(values))}</p>'
         f'<div class="tiles">{"".join(_tiles(metrics))}</div>'
@@ -110,7 +111,7 @@ def _quality_row(label: str, metrics: Metrics, base: str | None, name: str, show
 _LAYER_COLUMNS: tuple[tuple[str, str, Any], ...] = (
     ("index", "layer", integer),
     ("kv_lora_rank", "latent", integer),
-    ("qk_rope_head_dim", "rope dims", integer),
+    ("rotary_numbers", "rotary, cached", integer),
     ("base_numbers", "numbers, original", integer),
     ("cached_numbers", "numbers, converted", integer),
     ("key_error", "error in keys", _percent1),
@@ -123,6 +124,8 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Every layer: widths, cached numbers, relative error of what was dropped."""
     if not rows:
         return ""
+    # what is cached beside the latent, in whichever way the layout shares it
+    rows = [row | {"rotary_numbers": row["cached_numbers"] - row["kv_lora_rank"]} for row in map(dict, rows)]
     shown = [column for column in _LAYER_COLUMNS if column[0] in rows[0]]
     head = "".join(f"<th>{title}</th>" for _, title, _ in shown)
     body = "".join(

@@ -4,9 +4,8 @@
 from html import escape
 
 from app.ui.format import THIN, integer
-from app.ui.strings import STAGE_TITLES
+from app.ui.strings import RECIPE_TITLES
 from core.spec import JobSpec
-from core.stages import STAGES
 
 
 def spec_list(spec: JobSpec) -> str:
@@ -15,8 +14,8 @@ def spec_list(spec: JobSpec) -> str:
         ("Model", spec.model + (f" @ {spec.revision}" if spec.revision else "")),
         ("Budget", _budget(spec)),
         ("Preset", spec.preset or "none"),
-        *((STAGE_TITLES[stage], getattr(spec.recipe, stage)) for stage in STAGES),
-        ("Calibration", f"{spec.calibration.text}, {integer(spec.calibration.tokens)} tokens"),
+        *((RECIPE_TITLES.get(name, name), _said(value)) for name, value in spec.recipe),
+        ("Calibration", _calibration(spec)),
         ("Evaluation", _evaluation(spec)),
         ("Weights", f"{spec.dtype}, on {spec.device}"),
     ]
@@ -24,10 +23,23 @@ def spec_list(spec: JobSpec) -> str:
     return f'<dl class="spec">{body}</dl>'
 
 
+def _said(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
 def _budget(spec: JobSpec) -> str:
-    if spec.rope_dim is not None and spec.kv_rank is not None:
-        return f"{spec.rope_dim} rope dims and a latent of {spec.kv_rank} per KV head"
-    return f"keep {(spec.keep or 0) * 100:g}{THIN}%"
+    if spec.kv_rank is None:
+        return f"keep {(spec.keep or 0) * 100:g}{THIN}%"
+    rotary = f"{spec.rope_dim} rotary dims and " if spec.rope_dim else ""
+    return f"{rotary}a latent of {spec.kv_rank} per KV head"
+
+
+def _calibration(spec: JobSpec) -> str:
+    read = spec.calibration
+    words = f"{read.text}, {integer(read.tokens)} tokens"
+    if not spec.recipe.needs_fisher:
+        return words
+    return f"{words}, {integer(min(read.fisher_tokens, read.tokens))} of them backwards too"
 
 
 def _evaluation(spec: JobSpec) -> str:

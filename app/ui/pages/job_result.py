@@ -11,6 +11,7 @@ from app.ui.events import QUIET
 from app.ui.plots.kv_memory import kv_memory
 from app.ui.plots.layer_errors import layer_errors
 from app.ui.plots.rope_contribution import rope_contribution
+from app.ui.plots.rope_meaning import meaning_of
 from core.store.views import State
 
 _BATCHES = (1, 8, 32, 128)
@@ -26,7 +27,8 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Non
             files = gr.HTML(elem_id="downloads")
         with gr.Row(equal_height=True):
             with gr.Column(elem_classes="sheet", scale=1, min_width=320):
-                gr.HTML("<h3>RoPE contribution</h3>" + _ROPE_CAPTION)
+                gr.HTML("<h3>RoPE contribution</h3>")
+                rope_caption = gr.HTML(elem_id="rope-caption")
                 head = gr.Radio([_SUMMED], value=_SUMMED, label="KV head", elem_id="rope-head")
                 rope = gr.Plot(show_label=False, elem_id="rope-plot")
             with gr.Column(elem_classes="sheet", scale=1, min_width=320):
@@ -47,7 +49,7 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Non
 
     def on_finished(state: str, wanted: str) -> list[Any]:
         if state != State.DONE:
-            return [gr.Column(visible=False), *[gr.skip()] * 9]
+            return [gr.Column(visible=False), *[gr.skip()] * 10]
         return [gr.Column(visible=True), *_fill(workbench, wanted)]
 
     def on_head(name: str, wanted: str) -> Any:
@@ -56,7 +58,7 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Non
     def on_batch(size: int, wanted: str) -> Any:
         return _memory_plot(results.by_name(workbench.store.metrics(wanted)), size)
 
-    shown = [whole, summary, files, head, rope, memory, agreement, quality, errors, layers]
+    shown = [whole, summary, files, rope_caption, head, rope, memory, agreement, quality, errors, layers]
     finished.change(on_finished, [finished, job_id], shown, **QUIET)
     head.input(on_head, [head, job_id], rope, **QUIET)
     batch.input(on_batch, [batch, job_id], memory, **QUIET)
@@ -69,6 +71,7 @@ def _fill(workbench: Workbench, job_id: str) -> list[Any]:
     return [
         results.summary(metrics),
         results.downloads(job_id, workbench.store.artefacts(job_id)),
+        _rope_caption(figures),
         _head_choice(figures),
         _rope_plot(figures, _SUMMED),
         _memory_plot(metrics, 1),
@@ -82,7 +85,13 @@ def _fill(workbench: Workbench, job_id: str) -> list[Any]:
 def _head_choice(figures: dict[str, dict[str, Any]]) -> gr.Radio:
     scores = figures.get("rope_contribution", {}).get("scores") or [[]]
     heads = [(str(index), str(index)) for index in range(len(scores[0]))]
-    return gr.Radio([(_SUMMED, _SUMMED), *heads], value=_SUMMED, visible=len(heads) > 1)
+    label = meaning_of(figures.get("rope_contribution", {})).row
+    return gr.Radio([(_SUMMED, _SUMMED), *heads], value=_SUMMED, visible=len(heads) > 1, label=label)
+
+
+def _rope_caption(figures: dict[str, dict[str, Any]]) -> str:
+    data = figures.get("rope_contribution")
+    return f'<p class="caption">{meaning_of(data).caption}</p>' if data else ""
 
 
 def _rope_plot(figures: dict[str, dict[str, Any]], head: str) -> Any:
@@ -98,15 +107,11 @@ def _memory_plot(metrics: results.Metrics, batch: int) -> Any:
     return kv_memory(before.value, after.value, batch) if before and after else None
 
 
-_ROPE_CAPTION = (
-    '<p class="caption">How much each rotary pair contributes to the attention scores, measured on the '
-    "calibration text. Outlined pairs keep their rotation.</p>"
-)
 _MEMORY_CAPTION = (
     '<p class="caption">What a filled cache takes, beside the memory of common GPUs. '
     "The weights need their own room.</p>"
 )
 _LAYER_CAPTION = (
-    '<p class="caption">How far each layer\'s non-rotary keys and its values are off after the rank cut, '
+    '<p class="caption">How far the keys in each layer\'s latent and its values are off after the rank cut, '
     "measured on the calibration text.</p>"
 )

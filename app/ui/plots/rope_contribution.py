@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.ui.plots.look import style
+from app.ui.plots.rope_meaning import Meaning, meaning_of
 
 # cividis runs from dark blue to yellow and never through red, so this outline is visible on every cell
 OUTLINE = "#ff3d2e"
@@ -15,7 +16,7 @@ _ROW_HEIGHT = 14
 
 
 def rope_contribution(data: Mapping[str, Any], head: int | None = None) -> go.Figure:
-    """`data` is the event's {"scores", "kept", "inv_freq"}; `head` None sums over the KV heads.
+    """`data` is the event's {"scores", "kept", "inv_freq", "meaning"}; `head` None sums over the rows.
 
     Colours are the decimal logarithm, since contributions span orders of magnitude; hover gives the value.
     """
@@ -23,11 +24,12 @@ def rope_contribution(data: Mapping[str, Any], head: int | None = None) -> go.Fi
     values = scores.sum(axis=1) if head is None else scores[:, head]
     kept = _times_kept(data["kept"], scores.shape, head)
     layers, pairs = values.shape
-    heads = 1 if head is not None else scores.shape[1]
-    periods = [_period(float(one)) for one in data["inv_freq"]]
+    meaning, periods = meaning_of(data), [_period(float(one)) for one in data["inv_freq"]]
+    notes = _notes(values, kept, periods, meaning, 1 if head is not None else scores.shape[1])
     figure = go.Figure()
-    figure.add_trace(_cells(values, kept, periods, heads))
-    figure.add_trace(_outlines(kept))
+    figure.add_trace(_cells(values, notes, meaning.bar))
+    if meaning.drops:
+        figure.add_trace(_outlines(kept))
     style(figure, height=max(300, 120 + _ROW_HEIGHT * layers), showlegend=False, dragmode=False)
     figure.update_xaxes(
         title="rotary pair, fast to slow", range=[-0.5, pairs - 0.5], showgrid=False, zeroline=False
@@ -36,14 +38,10 @@ def rope_contribution(data: Mapping[str, Any], head: int | None = None) -> go.Fi
     return figure
 
 
-def _cells(values: Any, kept: Any, periods: Sequence[str], heads: int) -> go.Heatmap:
+def _cells(values: Any, notes: list[list[str]], bar: str) -> go.Heatmap:
     positive = values[values > 0]
     floor = positive.min() if positive.size else 1.0
     logs = np.log10(np.maximum(values, floor))
-    notes = [
-        [_note(values[layer, pair], kept[layer, pair], heads, periods[pair]) for pair in range(len(periods))]
-        for layer in range(len(values))
-    ]
     ticks = np.arange(np.ceil(logs.min()), np.floor(logs.max()) + 1)
     if len(ticks) < 2:
         ticks = np.array([logs.min(), logs.max()])
@@ -55,7 +53,7 @@ def _cells(values: Any, kept: Any, periods: Sequence[str], heads: int) -> go.Hea
         ygap=1,
         hovertemplate="layer %{y}, pair %{x}<br>%{text}<extra></extra>",
         colorbar={
-            "title": {"text": "E|q|·E|k|", "side": "right"},
+            "title": {"text": bar, "side": "right"},
             "tickvals": ticks.tolist(),
             "ticktext": [_plain(10**tick) for tick in ticks],
             "thickness": 12,
@@ -90,11 +88,22 @@ def _times_kept(kept: Sequence[Sequence[Sequence[int]]], shape: tuple[int, ...],
     return counts
 
 
-def _note(value: float, kept: int, heads: int, period: str) -> str:
-    stays = "kept" if kept else "dropped"
-    if heads > 1:
-        stays = f"kept in {kept} of {heads} KV heads"
-    return f"contribution {value:.4g}, {stays}<br>one turn every {period} tokens"
+def _notes(values: Any, kept: Any, periods: Sequence[str], meaning: Meaning, rows: int) -> list[list[str]]:
+    """What hovering over a cell says."""
+    return [
+        [
+            f"{meaning.value} {value:.4g}, {_stays(int(times), rows, meaning)}<br>"
+            f"one turn every {meaning.about}{period} tokens"
+            for value, times, period in zip(*layer, periods, strict=True)
+        ]
+        for layer in zip(values, kept, strict=True)
+    ]
+
+
+def _stays(kept: int, rows: int, meaning: Meaning) -> str:
+    if not meaning.drops:
+        return "exact"
+    return f"kept in {kept} of {rows} {meaning.rows}" if rows > 1 else "kept" if kept else "dropped"
 
 
 def _period(inv_freq: float) -> str:

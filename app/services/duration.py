@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a job would take here, scaled from the last one that was done here; no job, no guess."""
+
+from app.services.workbench import Workbench
+from core.errors import WorkbenchError
+from core.facts import ModelFacts
+from core.spec import JobSpec
+from core.store.views import JobView, State
+
+# starting a process with torch in it, twice: once to convert, once to reload the result
+FIXED_SECONDS = 15.0
+# a gradient costs about two forward passes beside the one it needs
+_BACKWARD = 3
+# d x d decompositions and products per layer, counted in d^3; the finer recipes take a few more
+_LAYER_CUBES = 60
+
+
+def predicted_seconds(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> float | None:
+    """Seconds for `spec`, in proportion to its work; None before the first job was done here."""
+    for job in workbench.store.list(states=[State.DONE], limit=5):
+        rate = _rate(workbench, job)
+        if rate is not None:
+            return FIXED_SECONDS + work(spec, facts) / rate
+    return None
+
+
+def work(spec: JobSpec, facts: ModelFacts) -> float:
+    """Multiply-adds, roughly: every token passes the layers' weights forward, some backward too."""
+    head = facts.vocab_size * facts.hidden_size
+    layers = max(0, facts.parameters - head * (1 if facts.is_tied else 2))
+    total = spec.calibration.tokens * (layers + _statistics(facts))
+    if spec.recipe.needs_fisher:
+        total += min(spec.calibration.fisher_tokens, spec.calibration.tokens) * _BACKWARD * (layers + head)
+    if spec.evaluation is not None:
+        # original and converted
+        total += 2 * spec.evaluation.windows * spec.evaluation.context * (layers + head)
+    return float(total + _LAYER_CUBES * facts.layers * facts.hidden_size**3)
+
+
+def _statistics(facts: ModelFacts) -> int:
+    """The covariance of the inputs, per token: d^2 in every layer, in float64, which takes twice the time."""
+    return 2 * facts.layers * facts.hidden_size**2
+
+
+def _rate(workbench: Workbench, job: JobView) -> float | None:
+    """Multiply-adds per second of a job that ran in one go and whose model can still be read."""
+    seconds = job.metrics.get("seconds", 0.0)
+    if job.attempt != 1 or seconds <= 0:
+        return None
+    try:
+        facts = workbench.facts.read(job.spec.model, job.spec.revision, workbench.settings)
+    except WorkbenchError:
+        return None
+    # a tiny model is all start-up: then at least a tenth of its time was work
+    return work(job.spec, facts) / max(seconds - FIXED_SECONDS, seconds / 10)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every field of a recipe as a box, in the order a conversion asks; under each, what is wrong with it."""
+
+from typing import Any
+
+import gradio as gr
+
+from app.ui.form import RECIPE, initial
+from app.ui.strings import RECIPE_TITLES
+from core.spec import Recipe
+from core.stages import STAGES
+
+_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Positions", ("layout", "rope_select", "rope_select_start", "rope_mix", "freqfold", "rope_derotate")),
+    ("Factors", ("factor_input", "factor_output", "factor_form", "mean_bias")),
+    ("Budget", ("allocate",)),
+)
+_INFO = {
+    "rope_select_start": "start offset, for uniform only",
+    "freqfold": "neighbouring frequencies mixed as one; 1: none, 0: the more, the slower they turn",
+}
+
+
+def stage_boxes() -> tuple[dict[str, Any], dict[str, gr.HTML]]:
+    """(boxes, places for problems), both by field; what is planned is named, not offered."""
+    boxes: dict[str, Any] = {}
+    notes: dict[str, gr.HTML] = {}
+    placed = {name for _, names in _GROUPS for name in names}
+    rest = tuple(name for name in RECIPE if name not in placed)
+    for title, names in (*_GROUPS, ("More", rest)):
+        if names:
+            gr.HTML(f"<h4>{title}</h4>")
+        for name in names:
+            boxes[name] = _box(name)
+            notes[name] = gr.HTML(elem_id=f"wrong-{name.replace('_', '-')}")
+    return boxes, notes
+
+
+def _box(name: str) -> Any:
+    value = initial()[name]
+    words: dict[str, Any] = {
+        "label": RECIPE_TITLES.get(name, name),
+        "elem_id": f"recipe-{name.replace('_', '-')}",
+    }
+    if name in STAGES:
+        stage = STAGES[name]
+        coming = f" Coming: {', '.join(stage.planned)}." if stage.planned else ""
+        choices = [(f"{choice}: {about}", choice) for choice, about in stage.ready.items()]
+        return gr.Dropdown(choices, value=value, info=f"{stage.question}{coming}", **words)
+    info = _INFO.get(name, Recipe.model_fields[name].description)
+    if isinstance(value, bool):
+        return gr.Checkbox(value, info=info, **words)
+    if isinstance(value, int | float):
+        return gr.Number(value, info=info, precision=0 if isinstance(value, int) else None, **words)
+    return gr.Textbox(value, info=info, **words)
