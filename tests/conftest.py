@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from core.settings import Settings
 
+# how long one example takes says nothing of the code when other processes use the same cores
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -20,7 +20,24 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "keep 2": ({"keep": 2.0}, "keep", "above 0 and at most 1, got 2", "0.3125"),
     "keep too small": ({"keep": 0.05}, "keep", "leaves no room", "keep at least 0.079"),
     "unknown choice": ({"recipe": {"rope_select": "best"}}, "recipe.rope_select", "not a known", "2-norm"),
-    "planned choice": ({"recipe": {"layout": "pre-rope"}}, "recipe.layout", "not implemented", "latent+rope"),
+    "planned choice": (
+        {"recipe": {"factor_form": "joint-qk"}},
+        "recipe.factor_form",
+        "not implemented",
+        "joint, split",
+    ),
+    "choices that contradict": (
+        {"recipe": {"layout": "pre-rope", "rope_derotate": "expected"}},
+        "recipe.layout",
+        "nothing to mix",
+        "rope_derotate identity",
+    ),
+    "gradients switched off": (
+        {"recipe": {"factor_output": "fisher"}, "calibration": {"fisher_tokens": 0}},
+        "calibration.fisher_tokens",
+        "backward pass",
+        "8192",
+    ),
 }
 
 

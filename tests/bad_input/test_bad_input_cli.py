@@ -19,7 +19,7 @@ OPTIONS = {
     ("--kv-rank", "0", "--rope-dim", "2"): ("kv_rank must be at least 1", "at least one number"),
     ("--dtype", "int4"): ("dtype", "dtype of the written weights"),
     ("--preset", "nobody"): ("there is no preset 'nobody'", "mha2mla"),
-    ("--rope-select", "logit-damage"): ("'logit-damage' is not implemented yet", "2-norm"),
+    ("--set", "factor_form=joint-qk"): ("'joint-qk' is not implemented yet", "joint, split"),
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The latent's weights are the truncated SVD of the stacked keys and values."""
+"""With plain metrics the latent's weights are the truncated SVD of the stacked keys and values."""
 
 import pytest
 import torch
@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.factor.svd import FORM, joint, split, truncated_svd
+from core.factor.metrics import Stacked
+from core.factor.svd import FORM, Factors, decompose
 
 # float64 rounding of a product of a few hundred terms of size one
 ROUNDING = 1e-11
@@ -19,6 +20,23 @@ def weights(seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(K, D, generator=generator), torch.randn(V, D, generator=generator)
 
 
+def eye(size: int) -> Tensor:
+    """The metric that is none."""
+    return torch.eye(size, dtype=torch.float64)
+
+
+def plain(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """(up, down) without metrics."""
+    return decompose(matrix, eye(matrix.shape[0]), eye(matrix.shape[1])).truncated(rank)
+
+
+def factored(form: str, key: Tensor, value: Tensor, k_rank: int, v_rank: int) -> Factors:
+    """A form of the factorisation without metrics."""
+    nothing = torch.empty(0)
+    stacked = Stacked(key.double(), value.double(), nothing, nothing, nothing)
+    return FORM[form](stacked, eye(K + V), eye(D)).factors(k_rank, v_rank)
+
+
 def best(matrix: Tensor, rank: int) -> Tensor:
     """Truncated SVD straight from torch."""
     u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
@@ -28,7 +46,7 @@ def best(matrix: Tensor, rank: int) -> Tensor:
 @pytest.mark.parametrize("rank", [1, 7, 31, D])
 def test_joint_is_the_truncated_svd_of_keys_over_values(rank: int) -> None:
     key, value = weights()
-    factors = joint(key, value, rank, rank)
+    factors = factored("joint", key, value, rank, rank)
     product = torch.cat([factors.k_up, factors.v_up]) @ factors.down
     assert factors.down.shape == (rank, D)
     assert (product - best(torch.cat([key, value]), rank)).abs().max() < ROUNDING
@@ -37,7 +55,7 @@ def test_joint_is_the_truncated_svd_of_keys_over_values(rank: int) -> None:
 @pytest.mark.parametrize(("k_rank", "v_rank"), [(1, 1), (5, 9), (K, V)])
 def test_split_is_a_truncated_svd_of_each(k_rank: int, v_rank: int) -> None:
     key, value = weights()
-    factors = split(key, value, k_rank, v_rank)
+    factors = factored("split", key, value, k_rank, v_rank)
     assert factors.down.shape == (k_rank + v_rank, D)
     assert (factors.k_up @ factors.down[:k_rank] - best(key, k_rank)).abs().max() < ROUNDING
     assert (factors.v_up @ factors.down[k_rank:] - best(value, v_rank)).abs().max() < ROUNDING
@@ -48,14 +66,14 @@ def test_the_error_is_the_discarded_singular_values() -> None:
     stacked = torch.cat(weights()).double()
     singular = torch.linalg.svdvals(stacked)
     for rank in range(1, len(singular)):
-        up, down = truncated_svd(stacked, rank)
+        up, down = plain(stacked, rank)
         error = (stacked - up @ down).norm() ** 2
         assert float(error) == pytest.approx(float((singular[rank:] ** 2).sum()), rel=1e-10)
 
 
 def test_the_latent_keeps_the_scale_of_keys_and_values() -> None:
-    """Rows of `down` are orthonormal, so |c| is the length of the part of x that is used."""
-    up, down = truncated_svd(torch.cat(weights()), 12)
+    """Without metrics rows of `down` are orthonormal: |c| is the length of the part of x that is used."""
+    up, down = plain(torch.cat(weights()), 12)
     assert (down @ down.T - torch.eye(12, dtype=torch.float64)).abs().max() < ROUNDING
     gram = up.T @ up  # the up-projection's columns are orthogonal too, their lengths fall
     assert (gram - gram.diag().diag()).abs().max() < ROUNDING * float(gram.max())
@@ -65,11 +83,11 @@ def test_the_latent_keeps_the_scale_of_keys_and_values() -> None:
 def test_signs_do_not_depend_on_the_routine_that_found_them() -> None:
     """An SVD is free to flip any pair; the largest entry of each row of `down` is made positive."""
     stacked = torch.cat(weights()).double()
-    up, down = truncated_svd(stacked, 9)
+    up, down = plain(stacked, 9)
     largest = down.gather(1, down.abs().argmax(dim=1, keepdim=True))
     assert (largest > 0).all()
     # negating the outputs leaves the row space alone, so only `up` may change its sign
-    negated_up, negated_down = truncated_svd(-stacked, 9)
+    negated_up, negated_down = plain(-stacked, 9)
     assert (negated_down - down).abs().max() < ROUNDING
     assert (negated_up + up).abs().max() < ROUNDING
 
@@ -79,11 +97,8 @@ def test_more_rank_is_never_worse(seed: int, rank: int, form: str) -> None:
     key, value = weights(seed)
 
     def error(rank: int) -> float:
-        factors = (
-            FORM[form](key, value, min(rank, K), min(rank, V))
-            if form == "split"
-            else FORM[form](key, value, rank, rank)
-        )
+        ranks = (min(rank, K), min(rank, V)) if form == "split" else (rank, rank)
+        factors = factored(form, key, value, *ranks)
         k_down, v_down = factors.down[: factors.k_up.shape[1]], factors.down[-factors.v_up.shape[1] :]
         return float((key - factors.k_up @ k_down).norm() ** 2 + (value - factors.v_up @ v_down).norm() ** 2)
 
@@ -94,6 +109,6 @@ def test_a_matrix_of_low_rank_is_reproduced_by_that_rank() -> None:
     """Work is done in float64: a float32 SVD would leave 1e-6 here."""
     generator = torch.Generator().manual_seed(3)
     left, right = (torch.randn(*shape, generator=generator).double() for shape in ((K + V, 6), (6, D)))
-    up, down = truncated_svd(left @ right, 6)
+    up, down = plain(left @ right, 6)
     assert (up @ down - left @ right).abs().max() < ROUNDING
-    assert truncated_svd(torch.eye(4), 2)[0].dtype == torch.float64
+    assert plain(torch.eye(4), 2)[0].dtype == torch.float64
