@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.errors import SpecError
-from core.presets import PRESETS, find_preset, spec_from_preset
+from core.presets import DEFAULT_PRESET, PRESETS, find_preset, spec_from_preset
 from core.spec import Calibration, Evaluation, JobSpec, Recipe, parse_spec
 from core.stages import STAGES
 
@@ -26,7 +26,63 @@ def test_a_planned_choice_is_refused_by_name_with_what_there_is(stage: str, choi
 
 @pytest.mark.parametrize(("stage", "choice"), READY)
 def test_a_ready_choice_is_taken(stage: str, choice: str) -> None:
-    assert parse_spec({"recipe": {stage: choice}}).recipe.model_dump()[stage] == choice
+    # mixed heads have no 2-norm of their own, which is the default of rope_select
+    beside = {"rope_select": "logit-damage"} if stage == "rope_mix" else {}
+    assert parse_spec({"recipe": beside | {stage: choice}}).recipe.model_dump()[stage] == choice
+
+
+CONTRADICTIONS = {
+    "pre-rope drops no rotation": (
+        {"layout": "pre-rope", "rope_mix": "complex", "rope_select": "high"},
+        "layout",
+        "nothing to mix or to replace",
+        "rope_mix none",
+    ),
+    "pre-rope has no constant to fit": (
+        {"layout": "pre-rope", "rope_derotate": "expected"},
+        "layout",
+        "nothing to mix or to replace",
+        "rope_derotate identity",
+    ),
+    "folding without mixing": ({"freqfold": 4}, "freqfold", "no meaning without rope_mix", "rope_mix roro"),
+    "2-norms of mixed heads": (
+        {"rope_mix": "roro", "rope_select": "2-norm"},
+        "rope_select",
+        "looks at single heads",
+        "logit-damage",
+    ),
+    "a start of what is not uniform": (
+        {"rope_select": "high", "rope_select_start": 3},
+        "rope_select_start",
+        "no meaning with 'high'",
+        "uniform",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_choices_that_contradict_each_other_are_refused_with_the_way_out(case: str) -> None:
+    recipe, field, message, hint = CONTRADICTIONS[case]
+    with pytest.raises(SpecError) as caught:
+        parse_spec({"recipe": recipe})
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert caught.value.field == f"recipe.{field}"
+
+
+def test_a_recipe_that_weighs_by_the_loss_needs_its_gradients() -> None:
+    """Without tokens for the backward pass it is refused at once, not after the forward pass."""
+    no_gradients = {"calibration": {"fisher_tokens": 0}}
+    for needs in (
+        {"factor_input": "root-fisher"},
+        {"factor_output": "fisher"},
+        {"rope_derotate": "expected"},
+    ):
+        with pytest.raises(SpecError, match="backward pass") as caught:
+            parse_spec({"recipe": needs} | no_gradients)
+        assert caught.value.field == "calibration.fisher_tokens"
+        assert caught.value.hint
+    assert not parse_spec(no_gradients).recipe.needs_fisher
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -36,7 +92,7 @@ def test_an_invented_choice_is_refused_by_name(stage: str) -> None:
 
 
 def test_every_stage_is_a_field_of_the_recipe() -> None:
-    assert set(STAGES) == set(Recipe.model_fields) - {"rope_select_start"}
+    assert set(STAGES) == set(Recipe.model_fields) - {"rope_select_start", "freqfold", "mean_bias"}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +144,8 @@ def test_a_value_out_of_range_is_refused_with_a_hint(field: str, value: object) 
         ("evaluation", "windows", 0),
         ("evaluation", "context", 1_000_000),
         ("recipe", "rope_select_start", -1),
+        ("recipe", "freqfold", -1),
+        ("calibration", "shrinkage", 2),
     ],
 )
 def test_a_nested_value_out_of_range_names_its_path(part: str, field: str, value: int) -> None:
@@ -108,7 +166,8 @@ SPECS = st.builds(
         rope_select=st.sampled_from(sorted(STAGES["rope_select"].ready)),
         factor_form=st.sampled_from(sorted(STAGES["factor_form"].ready)),
     )
-    | st.builds(Recipe, rope_select=st.just("uniform"), rope_select_start=st.integers(0, 100)),
+    | st.builds(Recipe, rope_select=st.just("uniform"), rope_select_start=st.integers(0, 100))
+    | st.sampled_from([preset.recipe for preset in PRESETS.values()]),
     calibration=st.builds(Calibration, text=st.text(max_size=20), tokens=st.integers(64, 10_000_000)),
     evaluation=st.none() | st.builds(Evaluation, windows=st.integers(1, 1000)),
 )
@@ -127,7 +186,9 @@ def test_a_spec_cannot_be_changed() -> None:
 
 
 def test_a_preset_is_a_recipe_and_a_budget() -> None:
-    assert [preset.keep for preset in PRESETS.values()] == [0.3125, 0.1875, 0.125]
+    assert next(iter(PRESETS)) == DEFAULT_PRESET == "quality"
+    assert {"fast", "transmla", "mha2mla"} < set(PRESETS)
+    assert [PRESETS[name].keep for name in ("mha2mla", "mha2mla-81", "mha2mla-87")] == [0.3125, 0.1875, 0.125]
     for name, preset in PRESETS.items():
         spec = spec_from_preset(name)
         assert (spec.preset, spec.keep, spec.recipe) == (name, preset.keep, preset.recipe)
@@ -140,6 +201,6 @@ def test_what_is_given_wins_over_the_preset() -> None:
 
 def test_an_unknown_preset_lists_what_there_is() -> None:
     with pytest.raises(SpecError) as caught:
-        find_preset("transmla")
+        find_preset("transmlb")
     assert all(name in caught.value.hint for name in PRESETS)
     assert caught.value.field == "preset"
