@@ -17,7 +17,9 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = "osD^vPX"
 # equal results give equal files
 _STYLE = {"svg.hashsalt": "leaderboard", "svg.fonttype": "none", "font.size": 10}
-_RATIOS = (1, 1.25, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000, 100_000)
+# named on the axis; the second when the first would overlap
+_FINE = (1, 1.25, 1.5, 2, 3, 5, 10, 20, 50)
+_COARSE = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
 def draw(results: Sequence[Result], cached_before: int) -> str:
@@ -62,10 +64,11 @@ def _panel(axes: Axes, text: str, results: Sequence[Result], cached_before: int)
 def _share_axis(axes: Axes, ratios: Sequence[float]) -> None:
     """A log axis between the named ratios around the drawn ones; the panels share it."""
     drawn = [ratio for ratio in ratios if math.isfinite(ratio)] or [1.0]
-    low = max((ratio for ratio in _RATIOS if ratio <= min(drawn)), default=min(drawn))
-    high = min((ratio for ratio in _RATIOS if ratio >= max(drawn) and ratio > low), default=max(drawn))
+    named = _FINE if max(drawn) < _FINE[-1] else _COARSE
+    low = max((ratio for ratio in named if ratio <= min(drawn)), default=min(drawn))
+    high = min((ratio for ratio in named if ratio >= max(drawn) and ratio > low), default=max(drawn))
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    axes.set_yticks([ratio for ratio in _RATIOS if low <= ratio <= high])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"x{value:g}"))
+    axes.set_yticks([ratio for ratio in named if low <= ratio <= high])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"x{value:,.10g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
