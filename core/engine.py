@@ -3,7 +3,7 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,7 @@ from core.measure import measure
 from core.planning import LayerPlan, make_plan
 from core.preflight import Prepared, prepare
 from core.process import peak_memory_bytes
+from core.profiles import find_statistics
 from core.settings import Settings
 from core.spec import JobSpec, Recipe
 from core.weights.manifest import Manifest
@@ -52,7 +53,7 @@ def convert(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, set
     ready = prepare(spec, workspace, settings)
     _own_work(workspace, ready.fingerprint, sink)
     try:
-        Conversion(spec, workspace, ready, sink, cancel).run()
+        Conversion(spec, workspace, ready, sink, cancel, settings.data_dir).run()
     except OSError as error:
         if is_disk_error(error):
             raise disk_error(error) from error
@@ -65,7 +66,7 @@ class Conversion:
     """One run of the stages; holds what they share and nothing that outlives the run."""
 
     def __init__(
-        self, spec: JobSpec, workspace: Workspace, ready: Prepared, sink: Sink, cancel: Cancel
+        self, spec: JobSpec, workspace: Workspace, ready: Prepared, sink: Sink, cancel: Cancel, home: Path
     ) -> None:
         self._spec = spec
         self._ready = ready
@@ -79,6 +80,8 @@ class Conversion:
         self._skeleton = Skeleton(folder, ready.family, ready.device)
         self._config = mla_config(ready.facts, ready.plan)
         self._metrics: dict[str, float] = {}
+        stored = find_statistics(home, ready.statistics_fingerprint, ready.sample.fisher_windows)
+        self._statistics = stored or workspace.work / "statistics"
 
     def run(self) -> None:
         """All stages in order."""
@@ -92,9 +95,13 @@ class Conversion:
         self._publish(rows)
 
     def _calibrate(self) -> None:
-        ready, folder = self._ready, self._workspace.work / "statistics"
-        total = step_count(ready.facts.layers, ready.sample)
-        steps = calibrate(self._skeleton, ready.facts, ready.family, ready.sample, folder)
+        ready, folder, total = self._ready, self._statistics, 0
+        steps: Iterator[str] = iter(())
+        if folder.is_relative_to(self._workspace.work):
+            total = step_count(ready.facts.layers, ready.sample)
+            steps = calibrate(self._skeleton, ready.facts, ready.family, ready.sample, folder)
+        else:
+            self._log("a stored profile has the statistics of this model and text: not calibrating again")
         choosing = None
         if self._spec.recipe.allocate != "uniform":
             choosing = Choosing(
@@ -153,7 +160,7 @@ class Conversion:
 
     def _convert_unit(self, unit: Unit, layer: LayerPlan, writer: ShardWriter, probe: Probe) -> None:
         started = time.monotonic()
-        statistics = load_statistics(self._workspace.work / "statistics", layer.index)
+        statistics = load_statistics(self._statistics, layer.index)
         weights = self._attention(layer.index)
         latent = convert_layer(
             weights,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every job kind is a function of (spec, workspace, sink, cancel); torch is imported only when one runs."""
 
+from pathlib import Path
+
 from core.events import Cancel, Sink
 from core.process import hide_progress_bars, return_freed_memory
 from core.settings import Settings
@@ -15,3 +17,12 @@ def run(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, setting
     hide_progress_bars()
     return_freed_memory()
     {"convert": convert}[spec.kind](spec, workspace, sink, cancel, settings)
+
+
+def profile(spec: JobSpec, settings: Settings, sink: Sink, cancel: Cancel) -> Path:
+    """Profile the model of `spec`; returns the folder. Raises WorkbenchError or Cancelled; can be resumed."""
+    from core.profiling import make_profile
+
+    hide_progress_bars()
+    return_freed_memory()
+    return make_profile(spec, settings, sink, cancel)

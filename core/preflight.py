@@ -35,6 +35,8 @@ from core.workspace import Workspace
 
 # raised whenever the bytes written for the same spec change, so that old partial work is not continued
 ENGINE_VERSION = 3
+# raised whenever the statistics of the same text change, so that old profiles are not read
+STATISTICS_VERSION = 1
 # windows of the calibration text that allocations are compared on
 HELD_BACK = 4
 
@@ -44,7 +46,8 @@ class Prepared:
     """A conversion that may start.
 
     held_back: token ids (n, context) of the calibration text that calibration does not see; allocations are
-    compared on them. base_files maps weight file names to their sha256.
+    compared on them. base_files maps weight file names to their sha256. A profile with the same
+    statistics_fingerprint has the statistics that calibration would find.
     """
 
     facts: ModelFacts
@@ -55,6 +58,7 @@ class Prepared:
     held_back: Tensor
     base_files: dict[str, str]
     fingerprint: str
+    statistics_fingerprint: str
 
 
 def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared:
@@ -89,7 +93,8 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
     files = {file.name: sha256_of(file) for file in weight_files(folder)}
     fingerprint = _fingerprint(spec, folder, torch.cat([sample.windows, held_back]), device, files)
-    return Prepared(facts, family, plan, device, sample, held_back, files, fingerprint)
+    own = _statistics_fingerprint(folder, sample, device, files)
+    return Prepared(facts, family, plan, device, sample, held_back, files, fingerprint, own)
 
 
 def check_memory(plan: Plan) -> None:
@@ -202,4 +207,14 @@ def _fingerprint(
     programs = [ENGINE_VERSION, torch.__version__, transformers.__version__, os.name, device.type]
     relevant = spec.model_dump(mode="json", exclude={"model", "revision", "preset", "evaluation", "device"})
     parts = [programs, relevant, list(windows.shape), tokens, config, sorted(files.items())]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _statistics_fingerprint(folder: Path, sample: Sample, device: torch.device, files: dict[str, str]) -> str:
+    """Everything the statistics of the forward pass depend on; a profile is found by it."""
+    windows = sample.windows
+    tokens = hashlib.sha256(windows.contiguous().numpy().tobytes()).hexdigest()
+    programs = [STATISTICS_VERSION, torch.__version__, transformers.__version__, device.type]
+    config = sha256_of(folder / "config.json")
+    parts = [programs, list(windows.shape), tokens, sample.seed, config, sorted(files.items())]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -9,13 +9,14 @@ import typer
 from app.cli import jobs
 from app.cli.conversion import run_conversion
 from app.cli.output import bytes_text, reported, show
+from app.cli.profile import predicted, run_profile
 from app.cli.request import NO_PRESET, convert_spec, spec_from_options
 from app.services.widths import cached_words
 from core.facts import read_facts
 from core.planning import make_plan
 from core.presets import DEFAULT_PRESET, PRESETS
 from core.settings import load_settings
-from core.spec import Calibration, Evaluation, JobSpec
+from core.spec import Calibration, Evaluation, JobSpec, parse_spec
 from core.stages import STAGES
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -110,9 +111,13 @@ def plan(
             kv_rank=kv_rank,
             dtype=dtype,
         )
-        found = make_plan(spec, read_facts(model, revision=revision, settings=load_settings()))
+        settings = load_settings()
+        facts = read_facts(model, revision=revision, settings=settings)
+        found = make_plan(spec, facts)
+        loss = None if found.problems else predicted(spec, facts, found, settings)
         show(
-            found.model_dump(mode="json") | {"factor": found.factor},
+            found.model_dump(mode="json")
+            | {"factor": found.factor, "predicted_kl": loss.model_dump() if loss else None},
             json,
             [
                 f"cached per token and layer  {found.layers[0].cached_numbers} numbers: "
@@ -121,11 +126,50 @@ def plan(
                 f"KV bytes per token          {found.kv_bytes_per_token_before:,} -> "
                 f"{found.kv_bytes_per_token_after:,} ({found.factor:.2f}x smaller)",
                 f"parameters                  {found.parameters_before:,} -> {found.parameters_after:,}",
+                f"KL to the original          predicted {loss.loss:.3f} ({loss.low:.3f} to {loss.high:.3f})"
+                if loss
+                else "KL to the original          unknown: 'mla-workbench profile' would predict it",
                 *(f"problem: {problem.message} ({problem.hint})" for problem in found.problems),
             ],
         )
         if found.problems:
             raise typer.Exit(1)
+
+
+@cli.command()
+def profile(
+    model: Model,
+    calibration: CalibrationText = Calibration().text,
+    tokens: Annotated[int, typer.Option(help="calibration tokens")] = Calibration().tokens,
+    context: Annotated[int, typer.Option(help="tokens per calibration window")] = Calibration().context,
+    out: Annotated[Path | None, typer.Option(help="folder that gets a copy of profile.json")] = None,
+    revision: Revision = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    json: Json = False,
+) -> None:
+    """Look at a model once: later plans predict their loss, and conversions need not calibrate."""
+    with reported(json):
+        spec = parse_spec(
+            {
+                "model": model,
+                "revision": revision,
+                "device": device,
+                "calibration": {"text": calibration, "tokens": tokens, "context": context},
+            }
+        )
+        found = run_profile(spec, out, load_settings())
+        show(
+            found,
+            json,
+            [
+                f"profile of {found['model']} on {found['text']} ({found['tokens']:,} tokens)",
+                *(
+                    f"{one['layout']}: predicts KL within a factor of {one['spread']:.2f}"
+                    for one in found["recipes"]
+                ),
+                found["folder"],
+            ],
+        )
 
 
 @cli.command()

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mla-workbench profile`: look at a model once, so that plans predict and conversions need not calibrate."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from app.cli.conversion import limit_threads, only_writer
+from app.cli.output import TerminalSink
+from core.events import NeverCancel
+from core.facts import ModelFacts
+from core.planning import Plan
+from core.profiles import FILE, Prediction, load_profile, newest_profile
+from core.settings import Settings
+from core.spec import JobSpec
+from core.widths import Widths
+
+
+def run_profile(spec: JobSpec, out: Path | None, settings: Settings) -> dict[str, Any]:
+    """Make the profile, or find it made; `out` gets a copy of what it says (not of the statistics)."""
+    limit_threads(settings)
+    with only_writer(settings.data_dir / "profiles"):
+        from core.kinds import profile
+
+        folder = profile(spec, settings, TerminalSink(), NeverCancel())
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / FILE, out / FILE)
+    found = load_profile(folder)
+    recipes = [
+        {"layout": one.recipe.layout, "spread": one.spread, "points": [p.model_dump() for p in one.points]}
+        for one in found.recipes
+    ]
+    return found.model_dump(exclude={"recipes"}) | {"folder": str(folder), "recipes": recipes}
+
+
+def predicted(spec: JobSpec, facts: ModelFacts, plan: Plan, settings: Settings) -> Prediction | None:
+    """What the newest profile of the model says about `plan`; None without one that knows the recipe."""
+    found = newest_profile(settings.data_dir, facts.name)
+    if found is None:
+        return None
+    rope_dims = [one.qk_rope_head_dim if one.groups else 0 for one in plan.layers]
+    widths = [Widths(dims, one.kv_lora_rank) for dims, one in zip(rope_dims, plan.layers, strict=True)]
+    return found.predict(spec.recipe, widths)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A profile is made once, predicts every budget, and spares conversions their calibration."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from folder_digest import digest
+
+from core.errors import Cancelled, StateError
+from core.events import NeverCancel
+from core.facts import read_facts
+from core.planning import make_plan
+from core.profiles import FILE, load_profile, newest_profile
+from core.profiling import FITTED, fit, make_profile
+from core.settings import Settings
+from core.spec import JobSpec
+from core.widths import Widths, solve
+
+Make = Callable[..., JobSpec]
+
+
+class Silent:
+    """Hears nothing."""
+
+    def emit(self, event: object) -> None:
+        del event
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Settings:
+    # the same home as convert_to's
+    return Settings(data_dir=tmp_path / "home")
+
+
+def test_a_profile_predicts_and_is_found_again(
+    tiny_spec: Make, tiny_checkpoint: Path, convert_to: Callable[..., tuple], home: Settings
+) -> None:
+    spec = tiny_spec(tiny_checkpoint, preset="quality", keep=0.4)
+    without, _ = convert_to(spec, "without")
+    folder = make_profile(spec, home, Silent(), NeverCancel())
+    found = load_profile(folder)
+    facts = read_facts(str(tiny_checkpoint), settings=home)
+    assert newest_profile(home.data_dir, facts.name) == found
+
+    losses = []
+    for keep in (0.15, 0.3, 0.6):
+        asked = spec.model_copy(update={"keep": keep})
+        assert not make_plan(asked, facts).problems
+        predicted = found.predict(asked.recipe, [solve(asked, facts)] * facts.layers)
+        assert predicted is not None
+        assert predicted.low <= predicted.loss <= predicted.high
+        losses.append(predicted.loss)
+    assert losses[0] > losses[1] > losses[2], "a smaller cache is predicted to lose more"
+    other = spec.recipe.model_copy(update={"factor_output": "balanced"})
+    assert found.predict(other, [Widths(0, 10)] * facts.layers) is None
+
+    with_profile, sink = convert_to(spec, "with")
+    assert any("not calibrating" in event.message for event in sink.of("log"))
+    assert digest(with_profile) == digest(without)
+    # made already: found, not made again
+    assert make_profile(spec, home, Silent(), NeverCancel()) == folder
+
+
+def test_the_stored_points_are_what_was_measured(
+    tiny_spec: Make, tiny_checkpoint: Path, home: Settings
+) -> None:
+    folder = make_profile(tiny_spec(tiny_checkpoint), home, Silent(), NeverCancel())
+    for curves in load_profile(folder).recipes:
+        assert [point.keep for point in curves.points] == list(FITTED)
+        assert all(point.measured > 0 for point in curves.points)
+        # a line through five points cannot miss them by more than a point it never saw
+        for point in curves.points:
+            assert point.predicted / point.measured < curves.spread * 1.0001
+            assert point.measured / point.predicted < curves.spread * 1.0001
+
+
+def test_stopping_a_profile_changes_no_byte(
+    tiny_spec: Make, tiny_checkpoint: Path, tmp_path: Path, home: Settings
+) -> None:
+    class StopAfter:
+        def __init__(self, checks: int) -> None:
+            self.left = checks
+
+        def check(self) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise Cancelled
+
+    spec = tiny_spec(tiny_checkpoint)
+    whole = make_profile(spec, home, Silent(), NeverCancel())
+    for checks in (2, 7, 12):
+        other = Settings(data_dir=tmp_path / f"home-{checks}")
+        with pytest.raises(Cancelled):
+            make_profile(spec, other, Silent(), StopAfter(checks))
+        resumed = make_profile(spec, other, Silent(), NeverCancel())
+        assert (resumed / FILE).read_bytes() == (whole / FILE).read_bytes()
+
+
+def test_a_damaged_profile_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("{}")
+    with pytest.raises(StateError, match="not a profile") as caught:
+        load_profile(tmp_path)
+    assert "profile" in caught.value.hint
+
+
+def test_the_fit_recovers_a_power_law() -> None:
+    raw = [0.1, 0.2, 0.5, 1.0, 2.0]
+    found = fit(raw, [3 * value**1.5 for value in raw])
+    assert found.scale == pytest.approx(3, rel=1e-9)
+    assert found.exponent == pytest.approx(1.5, rel=1e-9)
+    assert found.spread == pytest.approx(1, abs=1e-9)
+    bent = fit(raw, [3 * value**1.5 * (2 if value == 0.5 else 1) for value in raw])
+    assert bent.spread > 1.5, "one point off by 2 must show in the error"
