@@ -65,7 +65,8 @@ def _paper_rope_dim(keep: float, numbers: int, facts: ModelFacts) -> int:
 
 def _principal_rope_dim(keep: float, numbers: int, facts: ModelFacts) -> int:
     """Rotary dims of the first principal head as TransMLA takes them: d_h/2 of a head of 64, 64 in general,
-    halved until they are no more than a third of the budget. Above half the cache they rise to d_h."""
+    halved until they are no more than a third of the budget. Never more, so that the
+    conversion drops rotations at every budget, as the published one does."""
     del keep
     dims = min(facts.head_dim, 64) if facts.head_dim > 64 else facts.head_dim // 2
     while dims > 2 and 3 * dims > numbers:
