@@ -11,8 +11,11 @@ from core.store.views import JobView, State
 FIXED_SECONDS = 15.0
 # a gradient costs about two forward passes beside the one it needs
 _BACKWARD = 3
-# d x d decompositions and products per layer, counted in d^3; the finer recipes take a few more
+# d x d decompositions and products per layer, counted in d^3
 _LAYER_CUBES = 60
+# an allocation factorises every layer for several widths, and runs a few candidates on four held-back windows
+_ALLOCATION_CUBES = 10 * _LAYER_CUBES
+_ALLOCATION_WINDOWS = 4 * 4
 
 
 def predicted_seconds(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> float | None:
@@ -31,10 +34,14 @@ def work(spec: JobSpec, facts: ModelFacts) -> float:
     total = spec.calibration.tokens * (layers + _statistics(facts))
     if spec.recipe.needs_fisher:
         total += min(spec.calibration.fisher_tokens, spec.calibration.tokens) * _BACKWARD * (layers + head)
+    cubes = _LAYER_CUBES
+    if spec.recipe.allocate != "uniform":
+        cubes += _ALLOCATION_CUBES
+        total += _ALLOCATION_WINDOWS * spec.calibration.context * (layers + head)
     if spec.evaluation is not None:
         # original and converted
         total += 2 * spec.evaluation.windows * spec.evaluation.context * (layers + head)
-    return float(total + _LAYER_CUBES * facts.layers * facts.hidden_size**3)
+    return float(total + cubes * facts.layers * facts.hidden_size**3)
 
 
 def _statistics(facts: ModelFacts) -> int:

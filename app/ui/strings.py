@@ -69,7 +69,7 @@ PRESET_WORDS: Mapping[str, tuple[str, str]] = {
 ROPE_DIM_WORDS: Mapping[str, tuple[str, str]] = {
     "per head": ("Rotary dims per KV head", "even; empty: from the slider"),
     "shared": ("Rotary dims, shared by all heads", "even; empty: from the slider"),
-    "none": ("Rotary dims", "none to choose: pre-rope caches no rotated keys, positions stay exact"),
+    "none": ("Rotary dims", "none in pre-rope: all positions stay exact"),
 }
 
 TERMS: Mapping[str, str] = {

@@ -84,11 +84,13 @@ def tiny_copy(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_checkpoint, tmp_path / "tiny"))
 
 
-def finish_job(bench: Workbench, files: dict[str, bytes]) -> str:
+def finish_job(
+    bench: Workbench, files: dict[str, bytes], spec: JobSpec | None = None, seconds: float = 12.0
+) -> str:
     """Take a new job from queued to done through the record, with `files` as its result."""
-    job = bench.store.submit(JobSpec())
+    job = bench.store.submit(spec or JobSpec())
     bench.store.claim(job.id, "worker", 1000)
-    for event in events():
+    for event in [*events(), Metric(name="seconds", value=seconds, unit="s")]:
         assert bench.store.record(job.id, "worker", event)
     folder = bench.result_folder(job.id)
     for name, content in files.items():

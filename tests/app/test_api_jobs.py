@@ -53,7 +53,10 @@ def test_null_skips_the_measurement_also_with_a_preset(client: TestClient, tiny_
         ({"rope_dim": 4, "kv_rank": 0}, "kv_rank"),
         ({"rope_dim": 4, "kv_rank": 4096}, "kv_rank"),
         ({"preset": "nonsense"}, "preset"),
-        ({"recipe": {"allocate": "energy"}}, "recipe.allocate"),
+        ({"recipe": {"factor_form": "joint-qk"}}, "recipe.factor_form"),
+        ({"recipe": {"layout": "pre-rope", "rope_mix": "roro"}}, "recipe.layout"),
+        ({"recipe": {"freqfold": 4}}, "recipe.freqfold"),
+        ({"recipe": {"rope_mix": "roro", "rope_select": "2-norm"}}, "recipe.rope_select"),
         ({"recipe": {"rope_select": "high", "rope_select_start": 1}}, "recipe.rope_select_start"),
         ({"recipe": {"rope_select": "uniform", "rope_select_start": 8}}, "recipe.rope_select_start"),
         ({"surprise": 1}, "surprise"),
@@ -140,12 +143,12 @@ def test_catalogue_lists_what_can_be_chosen(client: TestClient, tiny_checkpoint:
     facts = client.get("/api/v1/models/facts", params={"model": str(tiny_checkpoint)}).json()
     assert (facts["layers"], facts["kv_heads"], facts["problems"]) == (4, 2, [])
     assert client.get("/api/v1/models/facts", params={"model": "/nowhere"}).status_code == 422
-    assert {"mha2mla", "mha2mla-81", "mha2mla-87"} <= {
+    assert {"quality", "fast", "transmla", "mha2mla"} <= {
         one["name"] for one in client.get("/api/v1/presets").json()
     }
     stages = client.get("/api/v1/stages").json()
     assert "2-norm" in stages["rope_select"]["ready"]
-    assert "loss-aware" in stages["allocate"]["planned"]
+    assert "joint-qk" in stages["factor_form"]["planned"]
     assert client.get("/api/v1/models").json()[0] == "demo"
 
 

@@ -108,6 +108,8 @@ def test_what_cannot_work_says_how_to_fix_it_and_disables_the_button(browser: Br
         page.goto(site.url)
         convert = page.get_by_role("button", name="Convert")
         expect(convert).to_be_enabled()
+        # best quality caches no rotary dims, so a latent always finds room
+        _choose(page, "MHA2MLA")
         _drag_to(page, 3)
         expect(page.locator("#wrong-budget")).to_contain_text("leaves no room for a latent")
         expect(page.locator("#wrong-budget")).to_contain_text("keep at least")
@@ -121,6 +123,57 @@ def test_what_cannot_work_says_how_to_fix_it_and_disables_the_button(browser: Br
         expect(convert).to_be_disabled()
         page.reload()
         expect(page.locator("#wrong-model")).to_contain_text("there is no folder '/no/such/folder'")
+
+
+def test_a_preset_sets_every_stage(browser: Browser, site: Site) -> None:
+    """From best quality to fast decode and back: all that differs follows, the card and the boxes too."""
+    with open_page(browser) as page:
+        page.goto(site.url)
+        expect(page.locator("#cost")).to_contain_text("latent 20")
+        for title in ("Tune", "All stages"):
+            page.get_by_role("button", name=title).click()
+        expect(page.locator("#rope-dim")).to_contain_text("all positions stay exact")
+        expect(page.locator("#rope-dim input")).to_be_disabled()
+        for preset, layout, mix, fold, rotary in (
+            ("Fast decode", "latent+rope", "complex", "0", "shared by all heads"),
+            ("MHA2MLA", "latent+rope", "none", "1", "per KV head"),
+            ("Best quality", "pre-rope", "none", "1", "all positions stay exact"),
+        ):
+            _choose(page, preset)
+            expect(page.locator("#recipe-layout input")).to_have_value(re.compile(f"^{re.escape(layout)}:"))
+            expect(page.locator("#recipe-rope-mix input")).to_have_value(re.compile(f"^{mix}:"))
+            expect(page.locator("#recipe-freqfold input")).to_have_value(fold)
+            expect(page.locator("#recipe-mean-bias input")).to_be_checked(checked=preset != "MHA2MLA")
+            expect(page.locator("#rope-dim")).to_contain_text(rotary)
+        _choose(page, "Fast decode")
+        expect(page.locator("#rope-dim input")).to_be_enabled()
+        expect(page.locator("#cost")).to_contain_text("shared rotary dims")
+
+
+def test_choices_that_do_not_go_together_are_named_beside_the_box(browser: Browser, site: Site) -> None:
+    """What opens is what holds the problem; the button comes back with choices that work."""
+    with open_page(browser) as page:
+        page.goto(site.url)
+        convert = page.get_by_role("button", name="Convert")
+        expect(convert).to_be_enabled()
+        page.get_by_role("button", name="All stages").click()
+        _pick(page, "#recipe-rope-mix", "roro")
+        expect(page.locator("#wrong-layout")).to_contain_text("drops no rotation")
+        expect(page.locator("#wrong-layout")).to_contain_text("set rope_mix none")
+        expect(convert).to_be_disabled()
+        expect(page.locator("#preset-note")).to_contain_text("Changed: Head mixing")
+        _pick(page, "#recipe-layout", "latent+rope")
+        expect(page.locator("#wrong-rope-select")).to_contain_text("rope_mix leaves none")
+        _pick(page, "#recipe-rope-select", "logit-damage")
+        expect(convert).to_be_enabled()
+        page.locator("#recipe-rope-mix").scroll_into_view_if_needed()
+        _pick(page, "#recipe-rope-mix", "none")
+        fold = page.locator("#recipe-freqfold input")
+        fold.fill("4")
+        expect(page.locator("#wrong-freqfold")).to_contain_text("freqfold 4 has no meaning without rope_mix")
+        page.reload()
+        # nothing typed is lost, and what is wrong is not hidden in a closed fold
+        expect(page.locator("#wrong-freqfold")).to_be_visible()
 
 
 def test_what_was_typed_survives_a_reload(browser: Browser, site: Site) -> None:
@@ -228,6 +281,16 @@ def test_a_job_that_does_not_exist_says_so(browser: Browser, site: Site) -> None
     with open_page(browser) as page:
         page.goto(f"{site.url}/jobs/nosuchjob")
         expect(page.locator("#head")).to_contain_text("there is no job 'nosuchjob'")
+
+
+def _choose(page: Page, preset: str) -> None:
+    page.locator("#preset label", has_text=preset).click()
+
+
+def _pick(page: Page, box: str, choice: str) -> None:
+    """Choose from a list by what its lines begin with."""
+    page.locator(f"{box} input").click()
+    page.locator(f"{box} [role=option]", has_text=re.compile(f"^\\W*{re.escape(choice)}:")).click()
 
 
 def _drag_to(page: Page, percent: float) -> None:

@@ -7,6 +7,7 @@ import pytest
 from app.ui.plots.kv_memory import CONTEXTS, GPU_GIGABYTES, kv_memory
 from app.ui.plots.layer_errors import layer_errors
 from app.ui.plots.rope_contribution import rope_contribution
+from app.ui.plots.rope_meaning import meaning_of
 from tests.app.conftest import HEADS, LAYERS, PAIRS, contribution, layer_rows
 
 
@@ -33,6 +34,32 @@ def test_hover_says_value_share_of_heads_and_period() -> None:
     assert "contribution 0.3" in note
     assert f"kept in 1 of {HEADS} KV heads" in note
     assert "one turn every" in note
+
+
+@pytest.mark.parametrize(
+    ("meaning", "bar", "note"),
+    [
+        ("contribution", "E|q|·E|k|", "kept in 1 of 2 KV heads"),
+        ("energy", "logit energy", "kept in 1 of 2 KV heads"),
+        ("components", "logit energy", "kept in 1 of 2 components"),
+        ("exact", "E|q|·E|k|", "exact"),
+    ],
+)
+def test_the_heatmap_says_what_its_recipe_scored(meaning: str, bar: str, note: str) -> None:
+    """A layout that drops nothing has no outline: an empty one would look like everything was dropped."""
+    data = contribution() | {"meaning": meaning}
+    figure = rope_contribution(data)
+    assert figure.data[0].colorbar.title.text == bar
+    assert note in figure.data[0].text[0][1]
+    assert len(figure.data) == (1 if meaning == "exact" else 2)
+    assert ("nothing is dropped" in meaning_of(data).caption) == (meaning == "exact")
+
+
+def test_a_component_may_keep_more_pairs_than_another() -> None:
+    """Rows of mixed recipes are ragged: three pairs of the first component, none of the second."""
+    data = contribution() | {"meaning": "components", "kept": [[[0, 1, 2], []]] * LAYERS}
+    assert _outlined(rope_contribution(data)) == {0, 1, 2}
+    assert _outlined(rope_contribution(data, head=1)) == set()
 
 
 def test_a_pair_that_contributes_nothing_can_be_drawn() -> None:

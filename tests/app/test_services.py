@@ -16,11 +16,14 @@ from app.services.downloads import archive_name
 from app.services.estimate import estimate
 from app.services.requests import submit
 from app.services.verdict import verdict
+from app.services.widths import cached_words
 from app.services.workbench import Workbench
+from app.ui.components.cost import cost_card
 from app.ui.components.results import summary
 from core.presets import spec_from_preset
 from core.spec import JobSpec, parse_spec
 from core.store.views import StoredMetric
+from tests.app.conftest import finish_job
 
 TEXT = {"calibration": {"text": "python-docs"}, "evaluation": {"text": "python-docs"}}
 
@@ -70,8 +73,10 @@ def test_facts_are_read_again_when_the_files_change(bench: Workbench, tiny_copy:
     [
         (1.002, "no loss that can be measured"),
         (1.03, "almost no loss"),
-        (1.2, "noticeable loss: perplexity ×1.20. It needs healing (fine-tuning), which is not built in yet"),
-        (1.6, "needs healing"),
+        (1.05, "almost no loss: perplexity ×1.050"),
+        (1.3, "noticeable loss: perplexity ×1.30. Healing (fine-tuning) would win some of it back"),
+        (2.0, "lost a good part of its quality: perplexity ×2.00. It needs healing"),
+        (5.0, "not usable as it is: perplexity ×5.00. It needs healing"),
         (130.0, "not usable as it is: perplexity ×130. It needs healing"),
     ],
 )
@@ -134,7 +139,7 @@ def test_a_copied_command_is_understood_by_the_command_line() -> None:
     said = command.make_context("convert", shlex.split(as_command(spec))[2:]).params
     assert (said["model"], said["preset"], said["keep"]) == ("demo", "mha2mla-81", 0.5)
     assert (said["calibration"], said["tokens"], said["context"]) == ("news", 4096, 256)
-    assert (said["rope_select"], said["rope_select_start"], said["factor_form"]) == ("uniform", 1, "split")
+    assert said["changes"] == ["rope_select=uniform", "rope_select_start=1", "factor_form=split"]
     assert (said["device"], said["evaluation"]) == ("cpu", "python-docs")
 
 
@@ -146,7 +151,7 @@ def test_a_copied_command_names_every_choice_that_is_not_the_default() -> None:
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert options["--preset"] == "mha2mla"
     assert options["--keep"] == "0.3125"
-    assert options["--rope-select"] == "high"
+    assert options["--set"] == "rope_select=high"
     assert options["--dtype"] == "float32"
 
 
@@ -182,3 +187,42 @@ def test_a_stored_job_names_the_commit_of_a_hub_model(
     shutil.copytree(tiny_copy, cache / "snapshots" / commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert submit(bench, {"model": "some/model", "keep": 0.5} | TEXT).spec.revision == commit
+
+
+@pytest.mark.parametrize(
+    ("preset", "words"),
+    [
+        ("quality", "latent 20, on average"),
+        ("transmla", "latent 16 + 4 shared rotary dims"),
+        ("mha2mla", "latent 16 + 2 × 2 rotary dims"),
+    ],
+)
+def test_what_is_cached_is_said_as_the_layout_has_it(
+    bench: Workbench, tiny_checkpoint: Path, preset: str, words: str
+) -> None:
+    """20 of 64 numbers: never "0 x 16" where no rotated key is cached."""
+    spec = spec_from_preset(preset, model=str(tiny_checkpoint))
+    answer = estimate(bench, spec.model_dump() | TEXT, 1, 1)
+    assert answer.plan is not None
+    assert answer.plan.layers[0].cached_numbers == 20
+    assert cached_words(answer.plan, spec.recipe) == words
+    assert words in cost_card(answer)
+
+
+def test_time_is_foreseen_from_the_last_job_here_or_not_at_all(
+    bench: Workbench, tiny_checkpoint: Path
+) -> None:
+    """The same request takes as long again, more tokens take longer, gradients longer still."""
+    spec = spec_from_preset("mha2mla", model=str(tiny_checkpoint), **TEXT)
+    asked = spec.model_dump()
+    assert estimate(bench, asked, 1, 1).seconds is None
+    finish_job(bench, {"config.json": b"{}"}, spec, seconds=100.0)
+    # by construction: the fixed part and the rate come from that very job
+    assert estimate(bench, asked, 1, 1).seconds == pytest.approx(100.0)
+    longer = estimate(bench, asked | {"calibration": {"tokens": 300_000} | TEXT["calibration"]}, 1, 1)
+    assert longer.seconds is not None
+    assert longer.seconds > 200
+    backwards = asked["recipe"] | {"factor_output": "fisher"}
+    slower = estimate(bench, asked | {"recipe": backwards}, 1, 1)
+    assert slower.seconds is not None
+    assert slower.seconds > 105

@@ -27,8 +27,10 @@ from tests.browser import DESKTOP, PHONE, launch, open_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.process, pytest.mark.real]
 SHOTS = Path(__file__).parents[1] / "_shots"
-# the issue promises a conversion in under 3 minutes on 2 cores; this is a dead line, not a measurement
-WHOLE_JOB_MS = 600_000
+# a dead line for a busy machine, not a measurement
+WHOLE_JOB_MS = 1_800_000
+# what is shown is the way, not the recipe: the fewest tokens that still give the covariance full rank
+TOKENS = "2048"
 
 _GENERATE = """
 import os, sys
@@ -95,7 +97,7 @@ def test_from_the_browser_to_a_model_that_generates(url: str, tmp_path: Path) ->
 
 
 def _submit(page: Page, url: str) -> None:
-    """Choose the demo, drag away and back, press the button."""
+    """The demo and the default preset; drag away and back, read less text, press the button."""
     page.goto(url)
     expect(page.locator("#cost")).to_contain_text("3.2× smaller")
     slider = page.locator("#keep input[type=range]")
@@ -105,6 +107,11 @@ def _submit(page: Page, url: str) -> None:
         )
         expect(page.locator("#cost")).to_contain_text(f"{factor} smaller")
     page.screenshot(path=_shot("new"), full_page=True)
+    page.get_by_role("button", name="Tune").click()
+    for box in ("#calibration-tokens", "#fisher-tokens"):
+        page.locator(f"{box} input").fill(TOKENS)
+    # the copied command follows the boxes: the server has heard of the change
+    expect(page.locator("#copies")).to_contain_text(f"calibration.fisher_tokens={TOKENS}")
     page.get_by_role("button", name="Convert").click()
     expect(page).to_have_url(re.compile(r"/job\?id=\w+$"))
 
@@ -117,8 +124,9 @@ def _check_result(page: Page) -> None:
     expect(page.locator("#kv-table")).to_contain_text("7\u202f200 B")
     expect(page.locator("#layers tbody tr")).to_have_count(30)
     expect(page.locator("#layers tbody tr").first).to_contain_text("384")
-    expect(page.locator("#layers tbody tr").first).to_contain_text("120")
-    expect(page.locator("#summary")).to_contain_text("needs healing")
+    expect(page.locator("#rope-caption")).to_contain_text("nothing is dropped")
+    expect(page.locator("#summary")).to_contain_text("3.2 times smaller")
+    expect(page.locator("#summary")).to_contain_text("perplexity ×")
 
 
 def _download(page: Page, folder: Path) -> Path:

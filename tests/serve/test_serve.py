@@ -13,7 +13,7 @@ import pytest
 
 from app.services.bell import CeleryBell
 from core.settings import Settings
-from core.spec import JobSpec
+from core.spec import Calibration, JobSpec
 from core.store import open_store
 from core.store.views import FINAL, State
 from tests.serve.serving import Serving, answers, is_alive, words_of
@@ -83,7 +83,8 @@ def test_a_running_job_survives_ctrl_c_and_goes_on_after_the_next_start(serve: S
     serving = serve(settings)
     serving.wait_for_page()
     store = open_store(settings)
-    job_id = store.submit(JobSpec(model="demo")).id
+    # long enough to be caught, short enough to be stopped soon: layers of some tenths of a second
+    job_id = store.submit(JobSpec(model="demo", calibration=Calibration(tokens=8192))).id
     assert CeleryBell(settings).ring(job_id)
     serving.wait(lambda: store.get(job_id).stage == "calibrating", seconds=60)
     family = serving.family()

@@ -13,10 +13,7 @@ def cost_card(estimate: Estimate) -> str:
     """Numbers of the plan; says what is missing instead of showing a guess."""
     plan = estimate.plan
     if plan is None or plan.problems:
-        return (
-            '<section class="card cost"><h3>What it costs, now → after</h3>'
-            f'<p class="empty">{_missing(estimate)}</p></section>'
-        )
+        return empty_card(_missing(estimate))
     unit = byte_unit(plan.kv_bytes_per_token_before)
     calculated = source("calculated")
     change = f"{times(plan.factor)} smaller" if plan.factor >= 1 else f"{times(1 / plan.factor)} larger"
@@ -29,6 +26,14 @@ def cost_card(estimate: Estimate) -> str:
 <dl class="rows">{_at_context(estimate)}{_widths(estimate, plan)}{_weights(plan)}
 {_wordy("Decode", _decode(plan))}{_wordy("Quality", "measured by the job")}{_takes(estimate)}</dl>
 </section>"""
+
+
+def empty_card(sentence: str) -> str:
+    """The card without numbers."""
+    return (
+        '<section class="card cost"><h3>What it costs, now → after</h3>'
+        f'<p class="empty">{sentence}</p></section>'
+    )
 
 
 def _missing(estimate: Estimate) -> str:

@@ -74,8 +74,8 @@ def rope_dim_box(counts: str, **changes: Any) -> gr.Number:
 
 def fisher_box(is_needed: bool, **changes: Any) -> gr.Number:
     """How much of the calibration goes backwards too."""
-    usual = f"empty: {Calibration().fisher_tokens:,}; weighs errors by what they mean to the loss"
-    info = usual if is_needed else "not used: this recipe needs no backward pass"
+    usual = f"empty: {Calibration().fisher_tokens:,}"
+    info = usual if is_needed else "none: this recipe takes no gradients"
     return gr.Number(info=info, interactive=is_needed, **changes)
 
 
@@ -101,13 +101,14 @@ def tune_boxes() -> tuple[Boxes, dict[str, gr.HTML]]:
         boxes["calibration_tokens"] = gr.Number(
             None,
             label="Calibration tokens",
-            info=f"empty: {Calibration().tokens:,}; fewer are quicker and lose more",
+            info=f"empty: {Calibration().tokens:,}",
             precision=0,
             elem_id="calibration-tokens",
         )
         boxes["fisher_tokens"] = fisher_box(
-            True, value=None, label="Tokens with gradients", precision=0, elem_id="fisher-tokens"
+            True, value=None, label="of them with gradients", precision=0, elem_id="fisher-tokens"
         )
+    notes["tokens"] = gr.HTML(elem_id="wrong-tokens")
     with gr.Row():
         boxes["context"] = gr.Dropdown(
             [(context_text(tokens), tokens) for tokens in _CONTEXTS],

@@ -79,6 +79,8 @@ def quality_table(metrics: Metrics) -> str:
         _quality_row("perplexity, converted / original", metrics, None, "perplexity_ratio", ratio),
         _quality_row(term("KL divergence, nats", "kl"), metrics, None, "kl_to_base", number),
         _quality_row(term("same next token", "top1"), metrics, None, "top1_agreement", _percent1),
+        _quality_row("KL while allocating, predicted", metrics, None, "kl_predicted", number),
+        _quality_row("the same, on held-back text", metrics, None, "kl_held_back", number),
         _quality_row("tokens evaluated", metrics, None, "evaluation_tokens", integer),
         _quality_row("reloaded, largest logit difference", metrics, None, "logits_difference", number),
         _quality_row("parameters", metrics, "parameters_before", "parameters_after", count),

@@ -12,7 +12,7 @@ from app.services.estimate import Estimate, estimate
 from app.services.workbench import Workbench
 from app.ui.components import fields
 from app.ui.components.copying import copy_as
-from app.ui.components.cost import cost_card
+from app.ui.components.cost import cost_card, empty_card
 from app.ui.components.facts import facts_line
 from app.ui.components.messages import failure, problem
 from app.ui.components.shell import top_bar
@@ -45,7 +45,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         with gr.Column(scale=6, min_width=320):
             layout = _form()
         with gr.Column(scale=5, min_width=320, elem_classes="stick"):
-            card = gr.HTML(elem_id="cost")
+            card = gr.HTML(empty_card("Reading the model…"), elem_id="cost")
             convert = gr.Button("Convert", variant="primary", elem_id="convert")
             refused = gr.HTML()
             copies = gr.HTML(elem_id="copies")
@@ -125,6 +125,8 @@ def _slot(name: str) -> str:
         return rest if rest in RECIPE else "preset"
     if first in ("keep", "rope_dim", "kv_rank", "preset"):
         return first
+    if first == "calibration" and rest.endswith("tokens"):
+        return "tokens"
     return "calibration" if first in ("calibration", "evaluation") else "model"
 
 
@@ -151,7 +153,7 @@ def _preset_note(form: Form) -> str:
 def _folded(answer: Estimate) -> list[Any]:
     """A problem is never hidden: what holds it opens, and stays as it is when there is none."""
     wrong = {_slot(one.field) for one in answer.problems}
-    tune, stages = wrong & {"rope_dim", "kv_rank", "calibration"}, wrong & set(RECIPE)
+    tune, stages = wrong & {"rope_dim", "kv_rank", "calibration", "tokens"}, wrong & set(RECIPE)
     return [gr.Accordion(open=True) if inside else gr.skip() for inside in (tune, stages)]
 
 
