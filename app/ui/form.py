@@ -14,6 +14,13 @@ DEFAULT_CONTEXT = 8192
 DEFAULT_BATCH = 8
 
 RECIPE: tuple[str, ...] = tuple(Recipe.model_fields)
+_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Positions", ("layout", "rope_select", "rope_select_start", "rope_mix", "freqfold", "rope_derotate")),
+    ("Factors", ("factor_input", "factor_output", "factor_form", "mean_bias")),
+    ("Budget", ("allocate",)),
+)
+# what has no effect in the pre-rope layout, where every pair keeps its rotation
+ROTARY = frozenset(_GROUPS[0][1][1:])
 # the order in which a handler receives them
 FIELDS: tuple[str, ...] = (
     "model",
@@ -123,6 +130,13 @@ def offered_presets() -> list[str]:
     for name, preset in PRESETS.items():
         first.setdefault(preset.recipe, name)
     return [*first.values()]
+
+
+def recipe_groups() -> list[tuple[str, tuple[str, ...]]]:
+    """Every field of a recipe under a heading, in the order a conversion asks."""
+    placed = {name for _, names in _GROUPS for name in names}
+    rest = tuple(name for name in RECIPE if name not in placed)
+    return [*_GROUPS, *([("More", rest)] if rest else [])]
 
 
 def _said(**values: Any) -> dict[str, Any]:

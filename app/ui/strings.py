@@ -89,6 +89,7 @@ TERMS: Mapping[str, str] = {
 NO_JOBS = "Nothing has been converted yet. The demo takes a few minutes and needs no download."
 NO_MATCH = "No job matches this filter."
 NO_WORKER = "no worker"
+NOTHING_TO_SELECT = "No effect in the pre-rope layout: every pair keeps its rotation."
 BUDGET_OVERRIDDEN = "The widths are set under Tune: the slider is not used."
 
 

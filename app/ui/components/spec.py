@@ -3,9 +3,11 @@
 
 from html import escape
 
+from app.ui.form import ROTARY, recipe_groups
 from app.ui.format import THIN, integer
 from app.ui.strings import RECIPE_TITLES
-from core.spec import JobSpec
+from core.spec import JobSpec, Recipe
+from core.widths import PRE_ROPE
 
 
 def spec_list(spec: JobSpec) -> str:
@@ -14,13 +16,25 @@ def spec_list(spec: JobSpec) -> str:
         ("Model", spec.model + (f" @ {spec.revision}" if spec.revision else "")),
         ("Budget", _budget(spec)),
         ("Preset", spec.preset or "none"),
-        *((RECIPE_TITLES.get(name, name), _said(value)) for name, value in spec.recipe),
+        *((RECIPE_TITLES.get(name, name), _said(getattr(spec.recipe, name))) for name in _asked(spec.recipe)),
         ("Calibration", _calibration(spec)),
         ("Evaluation", _evaluation(spec)),
         ("Weights", f"{spec.dtype}, on {spec.device}"),
     ]
     body = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
     return f'<dl class="spec">{body}</dl>'
+
+
+def _asked(recipe: Recipe) -> list[str]:
+    """Fields of the recipe that shaped the result, in the order of the form."""
+    idle: set[str] = set()
+    if recipe.layout == PRE_ROPE:
+        idle |= ROTARY
+    if recipe.rope_select != "uniform":
+        idle.add("rope_select_start")
+    if recipe.rope_mix == "none":
+        idle.add("freqfold")
+    return [name for _, names in recipe_groups() for name in names if name not in idle]
 
 
 def _said(value: object) -> str:

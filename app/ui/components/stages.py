@@ -5,16 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from app.ui.form import RECIPE, initial
+from app.ui.form import initial, recipe_groups
 from app.ui.strings import RECIPE_TITLES
 from core.spec import Recipe
 from core.stages import STAGES
 
-_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Positions", ("layout", "rope_select", "rope_select_start", "rope_mix", "freqfold", "rope_derotate")),
-    ("Factors", ("factor_input", "factor_output", "factor_form", "mean_bias")),
-    ("Budget", ("allocate",)),
-)
 _INFO = {
     "rope_select_start": "start offset, for uniform only",
     "freqfold": "neighbouring frequencies mixed as one; 1: none, 0: the more, the slower they turn",
@@ -25,11 +20,8 @@ def stage_boxes() -> tuple[dict[str, Any], dict[str, gr.HTML]]:
     """(boxes, places for problems), both by field; what is planned is named, not offered."""
     boxes: dict[str, Any] = {}
     notes: dict[str, gr.HTML] = {}
-    placed = {name for _, names in _GROUPS for name in names}
-    rest = tuple(name for name in RECIPE if name not in placed)
-    for title, names in (*_GROUPS, ("More", rest)):
-        if names:
-            gr.HTML(f"<h4>{title}</h4>")
+    for title, names in recipe_groups():
+        gr.HTML(f"<h4>{title}</h4>")
         for name in names:
             boxes[name] = _box(name)
             notes[name] = gr.HTML(elem_id=f"wrong-{name.replace('_', '-')}")

@@ -20,7 +20,7 @@ from app.ui.components.stages import stage_boxes
 from app.ui.events import GO_TO, LATEST, QUIET
 from app.ui.form import FIELDS, RECIPE, Form, of_preset, remembered
 from app.ui.origin import origin_of
-from app.ui.strings import BUDGET_OVERRIDDEN, RECIPE_TITLES
+from app.ui.strings import BUDGET_OVERRIDDEN, NOTHING_TO_SELECT, RECIPE_TITLES
 from core.errors import WorkbenchError
 from core.facts import Problem
 from core.presets import PRESETS
@@ -136,6 +136,8 @@ def _notes(form: Form, answer: Estimate, slots: list[str]) -> list[str]:
     for one in answer.problems:
         wrong.setdefault(_slot(one.field), one)
     words = {"facts": facts_line(answer.facts), "preset": _preset_note(form)}
+    if not form.has_rope_dim:
+        words["rope_select"] = f'<p class="caption">{NOTHING_TO_SELECT}</p>'
     if form.is_budget_overridden:
         words["keep"] = f'<p class="caption">{BUDGET_OVERRIDDEN}</p>'
     return [problem(wrong[slot]) if slot in wrong else words.get(slot, "") for slot in slots]

@@ -41,7 +41,8 @@ def kv_memory(bytes_before: float, bytes_after: float, batch: int) -> go.Figure:
             xref="x domain",
             y=_log10(gigabytes * 1e9),
             xanchor="left",
-            yanchor="bottom",
+            # the gap above the smallest is too low for type
+            yanchor="top" if gigabytes == GPU_GIGABYTES[0] else "bottom",
             font={"size": 11},
             showarrow=False,
         )
