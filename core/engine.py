@@ -280,7 +280,7 @@ def _row(layer: LayerPlan, ready: Prepared, latent: LatentLayer, started: float)
 
 
 def _meaning(recipe: Recipe) -> str:
-    """What the scores of rotary pairs are: see app/ui/plots/rope_contribution.py, which puts it in words."""
+    """What the scores of rotary pairs are: see app/ui/plots/rope_meaning.py, which puts it in words."""
     if recipe.layout == PRE_ROPE:
         return "exact"
     if recipe.rope_mix != "none":
@@ -289,9 +289,10 @@ def _meaning(recipe: Recipe) -> str:
 
 
 def _sentence(row: Mapping[str, Any]) -> str:
+    rotary = row["cached_numbers"] - row["kv_lora_rank"]
+    beside = f" + {rotary} rotary" if rotary else ""
     return (
-        f"layer {row['index']}: latent {row['kv_lora_rank']}, {row['qk_rope_head_dim']} rotary dims, "
-        f"values off by {100 * row['value_error']:.1f} %"
+        f"layer {row['index']}: latent {row['kv_lora_rank']}{beside}, values off by {row['value_error']:.1%}"
     )
 
 
