@@ -290,10 +290,8 @@ def _meaning(recipe: Recipe) -> str:
 
 def _sentence(row: Mapping[str, Any]) -> str:
     rotary = row["cached_numbers"] - row["kv_lora_rank"]
-    beside = f" + {rotary} rotary" if rotary else ""
-    return (
-        f"layer {row['index']}: latent {row['kv_lora_rank']}{beside}, values off by {row['value_error']:.1%}"
-    )
+    latent = f"latent {row['kv_lora_rank']}" + (f" + {rotary} rotary" if rotary else "")
+    return f"layer {row['index']}: {latent}, values off by {100 * row['value_error']:.1f} %"
 
 
 def _own_work(workspace: Workspace, fingerprint: str, sink: Sink) -> None:

@@ -6,7 +6,7 @@ from html import escape
 from app.ui.form import ROTARY, recipe_groups
 from app.ui.format import THIN, integer
 from app.ui.strings import RECIPE_TITLES
-from core.spec import JobSpec, Recipe
+from core.spec import GRADED, JobSpec, Recipe
 from core.widths import PRE_ROPE
 
 
@@ -16,7 +16,10 @@ def spec_list(spec: JobSpec) -> str:
         ("Model", spec.model + (f" @ {spec.revision}" if spec.revision else "")),
         ("Budget", _budget(spec)),
         ("Preset", spec.preset or "none"),
-        *((RECIPE_TITLES.get(name, name), _said(getattr(spec.recipe, name))) for name in _asked(spec.recipe)),
+        *(
+            (RECIPE_TITLES.get(name, name), _said(name, getattr(spec.recipe, name)))
+            for name in _asked(spec.recipe)
+        ),
         ("Calibration", _calibration(spec)),
         ("Evaluation", _evaluation(spec)),
         ("Weights", f"{spec.dtype}, on {spec.device}"),
@@ -37,7 +40,9 @@ def _asked(recipe: Recipe) -> list[str]:
     return [name for _, names in recipe_groups() for name in names if name not in idle]
 
 
-def _said(value: object) -> str:
+def _said(name: str, value: object) -> str:
+    if name == "freqfold" and value == GRADED:
+        return "the wider, the slower pairs turn"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
