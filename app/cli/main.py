@@ -9,8 +9,9 @@ import typer
 from app.cli import jobs
 from app.cli.conversion import run_conversion
 from app.cli.output import bytes_text, reported, show
-from app.cli.profile import predicted, run_profile
+from app.cli.profile import run_profile
 from app.cli.request import NO_PRESET, convert_spec, spec_from_options
+from app.services.predictions import ProfileCache, predicted
 from app.services.widths import cached_words
 from core.facts import read_facts
 from core.planning import make_plan
@@ -114,7 +115,7 @@ def plan(
         settings = load_settings()
         facts = read_facts(model, revision=revision, settings=settings)
         found = make_plan(spec, facts)
-        loss = None if found.problems else predicted(spec, facts, found, settings)
+        loss = None if found.problems else predicted(ProfileCache(), spec.recipe, facts, found, settings)
         show(
             found.model_dump(mode="json")
             | {"factor": found.factor, "predicted_kl": loss.model_dump() if loss else None},

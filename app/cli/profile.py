@@ -8,12 +8,9 @@ from typing import Any
 from app.cli.conversion import limit_threads, only_writer
 from app.cli.output import TerminalSink
 from core.events import NeverCancel
-from core.facts import ModelFacts
-from core.planning import Plan
-from core.profiles import FILE, Prediction, load_profile, newest_profile
+from core.profiles import FILE, load_profile
 from core.settings import Settings
 from core.spec import JobSpec
-from core.widths import Widths
 
 
 def run_profile(spec: JobSpec, out: Path | None, settings: Settings) -> dict[str, Any]:
@@ -32,13 +29,3 @@ def run_profile(spec: JobSpec, out: Path | None, settings: Settings) -> dict[str
         for one in found.recipes
     ]
     return found.model_dump(exclude={"recipes"}) | {"folder": str(folder), "recipes": recipes}
-
-
-def predicted(spec: JobSpec, facts: ModelFacts, plan: Plan, settings: Settings) -> Prediction | None:
-    """What the newest profile of the model says about `plan`; None without one that knows the recipe."""
-    found = newest_profile(settings.data_dir, facts.name)
-    if found is None:
-        return None
-    rope_dims = [one.qk_rope_head_dim if one.groups else 0 for one in plan.layers]
-    widths = [Widths(dims, one.kv_lora_rank) for dims, one in zip(rope_dims, plan.layers, strict=True)]
-    return found.predict(spec.recipe, widths)

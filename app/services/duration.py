@@ -6,16 +6,20 @@ from core.errors import WorkbenchError
 from core.facts import ModelFacts
 from core.spec import JobSpec
 from core.store.views import JobView, State
+from core.widths import PRE_ROPE
 
 # starting a process with torch in it, twice: once to convert, once to reload the result
 FIXED_SECONDS = 15.0
 # a gradient costs about two forward passes beside the one it needs
 _BACKWARD = 3
-# d x d decompositions and products per layer, counted in d^3
-_LAYER_CUBES = 60
-# an allocation factorises every layer for several widths, and runs a few candidates on four held-back windows
-_ALLOCATION_CUBES = 10 * _LAYER_CUBES
-_ALLOCATION_WINDOWS = 4 * 4
+# the rest was fitted to the stages of one `fast` conversion of the demo: decompositions and products of a
+# layer, d x d, in d^3, and what its statistics take per token in d^2
+_LAYER_CUBES = 130
+_STATISTICS_SQUARES = 16
+# an allocation factorises every layer anew, for several numbers of rotary dims where there are any, and runs
+# the original and its candidates on four held-back windows
+_ALLOCATION_CUBES = {True: 2 * _LAYER_CUBES, False: 5 * _LAYER_CUBES}
+_ALLOCATION_WINDOWS = 4 * 5
 
 
 def predicted_seconds(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> float | None:
@@ -31,22 +35,17 @@ def work(spec: JobSpec, facts: ModelFacts) -> float:
     """Multiply-adds, roughly: every token passes the layers' weights forward, some backward too."""
     head = facts.vocab_size * facts.hidden_size
     layers = max(0, facts.parameters - head * (1 if facts.is_tied else 2))
-    total = spec.calibration.tokens * (layers + _statistics(facts))
+    total = spec.calibration.tokens * (layers + _STATISTICS_SQUARES * facts.layers * facts.hidden_size**2)
     if spec.recipe.needs_fisher:
         total += min(spec.calibration.fisher_tokens, spec.calibration.tokens) * _BACKWARD * (layers + head)
     cubes = _LAYER_CUBES
     if spec.recipe.allocate != "uniform":
-        cubes += _ALLOCATION_CUBES
+        cubes += _ALLOCATION_CUBES[spec.recipe.layout == PRE_ROPE]
         total += _ALLOCATION_WINDOWS * spec.calibration.context * (layers + head)
     if spec.evaluation is not None:
         # original and converted
         total += 2 * spec.evaluation.windows * spec.evaluation.context * (layers + head)
     return float(total + cubes * facts.layers * facts.hidden_size**3)
-
-
-def _statistics(facts: ModelFacts) -> int:
-    """The covariance of the inputs, per token: d^2 in every layer, in float64, which takes twice the time."""
-    return 2 * facts.layers * facts.hidden_size**2
 
 
 def _rate(workbench: Workbench, job: JobView) -> float | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.services.facts import FactsCache
+from app.services.predictions import ProfileCache
 from app.services.texts import TextCache
 from core.settings import Settings
 from core.store import Bell, Store
@@ -18,6 +19,7 @@ class Workbench:
     store: Store
     bell: Bell
     facts: FactsCache = field(default_factory=FactsCache)
+    profiles: ProfileCache = field(default_factory=ProfileCache)
     texts: TextCache = field(default_factory=TextCache)
 
     def result_folder(self, job_id: str) -> Path:

@@ -20,7 +20,8 @@ from app.services.widths import cached_words
 from app.services.workbench import Workbench
 from app.ui.components.cost import cost_card
 from app.ui.components.results import summary
-from core.presets import spec_from_preset
+from core.presets import PRESETS, spec_from_preset
+from core.profiles import LayerCurves, Profile, RecipeCurves
 from core.spec import JobSpec, parse_spec
 from core.store.views import StoredMetric
 from tests.app.conftest import finish_job
@@ -47,12 +48,12 @@ def test_what_is_wrong_stands_beside_what_is_known(bench: Workbench, tiny_checkp
     answer = estimate(bench, request, 1, 1)
     assert answer.facts is not None
     assert answer.plan is None
-    problem = answer.problem_of("keep")
-    assert problem is not None
+    (problem,) = answer.problems
+    assert problem.field == "keep"
     assert problem.hint
     missing = estimate(bench, {"model": "/nowhere", "keep": 7.0}, 1, 1)
     assert {one.field for one in missing.problems} == {"model", "keep"}
-    assert estimate(bench, {"model": ""}, 1, 1).problem_of("model") is not None
+    assert {one.field for one in estimate(bench, {"model": ""}, 1, 1).problems} == {"model"}
 
 
 def test_facts_are_read_again_when_the_files_change(bench: Workbench, tiny_copy: Path) -> None:
@@ -226,3 +227,43 @@ def test_time_is_foreseen_from_the_last_job_here_or_not_at_all(
     slower = estimate(bench, asked | {"recipe": backwards}, 1, 1)
     assert slower.seconds is not None
     assert slower.seconds > 105
+
+
+def test_quality_is_predicted_from_a_profile_or_not_at_all(bench: Workbench, tiny_checkpoint: Path) -> None:
+    """Without a profile the card says what would make it known; a new profile is noticed."""
+    request = {"model": str(tiny_checkpoint), "preset": "quality"} | TEXT
+    unknown = estimate(bench, request, 1, 1)
+    assert unknown.prediction is None
+    assert "mla-workbench profile" in cost_card(unknown)
+    assert unknown.facts is not None
+    # each of 4 layers loses 0.63 nats at rank 1, nothing at rank 64, and a straight line between
+    layer = LayerCurves(rope_dims=(0,), rope_lost=(0.0,), tail=((0.63, 0.0),))
+    folder = bench.settings.data_dir / "profiles" / "one"
+    folder.mkdir(parents=True)
+    for scale in (1.0, 2.0):
+        curves = RecipeCurves(
+            recipe=PRESETS["quality"].recipe,
+            ranks=(1, 64),
+            layers=(layer,) * 4,
+            rope_weight=1.0,
+            scale=scale,
+            exponent=1.0,
+            spread=1.5,
+            points=(),
+        )
+        profile = Profile(
+            fingerprint="one",
+            model=unknown.facts.name,
+            text="x",
+            tokens=1,
+            fisher_windows=0,
+            recipes=(curves,),
+        )
+        (folder / "profile.json").write_text(profile.model_dump_json())
+        os.utime(folder / "profile.json", ns=(int(scale), int(scale)))
+        known = estimate(bench, request, 1, 1)
+        assert known.prediction is not None
+        # rank 20 of 64
+        assert known.prediction.loss == pytest.approx(scale * 4 * 0.63 * (64 - 20) / 63)
+        assert "predicted" in cost_card(known)
+    assert estimate(bench, request | {"preset": "mha2mla"}, 1, 1).prediction is None

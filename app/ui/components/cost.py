@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The card that answers while the slider moves: what the cache costs now and afterwards."""
 
+from html import escape
+
 from app.services.estimate import Estimate
 from app.services.widths import cached_words
 from app.ui.components.chips import source, term
-from app.ui.format import byte_unit, context, count, percent, rough_duration, size, times
+from app.ui.format import byte_unit, context, count, number, percent, rough_duration, size, times
 from core.planning import Plan
 from core.widths import PRE_ROPE
 
@@ -24,7 +26,7 @@ def cost_card(estimate: Estimate) -> str:
 <p class="caption">{term("KV cache", "kv")} per token {calculated}</p>
 {_bars(plan)}
 <dl class="rows">{_at_context(estimate)}{_widths(estimate, plan)}{_weights(plan)}
-{_wordy("Decode", _decode(plan))}{_wordy("Quality", "measured by the job")}{_takes(estimate)}</dl>
+{_wordy("Decode", _decode(plan))}{_quality(estimate)}{_takes(estimate)}</dl>
 </section>"""
 
 
@@ -79,6 +81,21 @@ def _decode(plan: Plan) -> str:
     if plan.layers[0].layout == PRE_ROPE:
         return "keys are rebuilt when read: slower at long context"
     return "reads the small cache as it is"
+
+
+def _quality(estimate: Estimate) -> str:
+    found = estimate.prediction
+    if found is None:
+        model = escape(estimate.facts.name if estimate.facts else "MODEL")
+        return _wordy(
+            "Quality",
+            f"measured by the job; <code>mla-workbench profile {model}</code> lets this card predict it",
+        )
+    span = f"{number(found.low)} to {number(found.high)}"
+    return (
+        f"<dt>{term('KL to the original', 'kl')}</dt><dd>{number(found.loss)} nats ({span})"
+        f"{source('predicted')}</dd>"
+    )
 
 
 def _takes(estimate: Estimate) -> str:

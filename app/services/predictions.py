@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loss of a plan, from what a stored profile knows of the model; asked while a slider moves."""
+
+import threading
+from pathlib import Path
+
+from core.facts import ModelFacts
+from core.planning import Plan
+from core.profiles import FILE, Prediction, Profile, newest_profile
+from core.settings import Settings
+from core.spec import Recipe
+from core.widths import Widths
+
+Stored = tuple[tuple[str, int], ...]
+
+
+class ProfileCache:
+    """The newest profile of each model, read again when the stored ones change."""
+
+    def __init__(self) -> None:
+        self._profiles: dict[str, tuple[Stored, Profile | None]] = {}
+        self._lock = threading.Lock()
+
+    def newest(self, home: Path, model: str) -> Profile | None:
+        """As core.profiles.newest_profile, without parsing the same file at every step of a slider."""
+        stored = tuple(
+            sorted((str(file), file.stat().st_mtime_ns) for file in home.glob(f"profiles/*/{FILE}"))
+        )
+        with self._lock:
+            known = self._profiles.get(model)
+        if known is not None and known[0] == stored:
+            return known[1]
+        found = newest_profile(home, model)
+        with self._lock:
+            self._profiles[model] = (stored, found)
+        return found
+
+
+def predicted(
+    profiles: ProfileCache, recipe: Recipe, facts: ModelFacts, plan: Plan, settings: Settings
+) -> Prediction | None:
+    """What the newest profile of the model says about `plan`; None without one that knows the recipe."""
+    found = profiles.newest(settings.data_dir, facts.name)
+    if found is None:
+        return None
+    rope_dims = [one.qk_rope_head_dim if one.groups else 0 for one in plan.layers]
+    widths = [Widths(dims, one.kv_lora_rank) for dims, one in zip(rope_dims, plan.layers, strict=True)]
+    return found.predict(recipe, widths)
