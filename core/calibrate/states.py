@@ -19,7 +19,7 @@ from core.calibrate.layer_statistics import sync
 from core.weights.space import claim
 
 # tokens per forward pass: large enough for efficient matrix products, small beside one layer's weights
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 1024
 _FLOAT32 = 4
 
 

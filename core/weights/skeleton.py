@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from core.arch import Architecture
 from core.errors import ModelError
 from core.facts import read_config
+from core.process import return_layer_memory
 from core.weights.index import TensorInfo
 from core.weights.tensors import TensorSource
 
@@ -97,6 +98,7 @@ class Skeleton:
     def empty(self, index: int) -> None:
         """Release the weights of layer `index`."""
         self._model.get_submodule(self._family.layer.format(i=index)).to("meta")
+        return_layer_memory()
 
     def attention(self, index: int) -> nn.Module:
         """The attention inside decoder layer `index`."""

@@ -15,8 +15,8 @@ import pytest
 LAYERS = (4, 16)
 TOKENS = (4_096, 16_384)
 CONTEXT = 256
-# what the allocator keeps differs between two equal runs by about this much
-NOISE = 1.05
+# holes that the allocator leaves inside a layer differ by some per cent; 12 layers kept would be 28 % more
+NOISE = 1.1
 
 
 def peak_of(model: Path, folder: Path, tokens: int, fisher: bool) -> int:
