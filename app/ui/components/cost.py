@@ -87,10 +87,8 @@ def _quality(estimate: Estimate) -> str:
     found = estimate.prediction
     if found is None:
         model = escape(estimate.facts.name if estimate.facts else "MODEL")
-        return _wordy(
-            "Quality",
-            f"measured by the job; <code>mla-workbench profile {model}</code> lets this card predict it",
-        )
+        how = f"predicted once <code>mla-workbench profile {model}</code> has run"
+        return _wordy("Quality", f"measured by the job; {how}")
     span = f"{number(found.low)} to {number(found.high)}"
     return (
         f"<dt>{term('KL to the original', 'kl')}</dt><dd>{number(found.loss)} nats ({span})"
