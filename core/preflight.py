@@ -122,7 +122,7 @@ def _sample(spec: JobSpec, folder: Path) -> tuple[Sample, Tensor]:
     compared = HELD_BACK if spec.recipe.allocate != "uniform" else 0
     wanted = asked.tokens // asked.context
     tokens = asked.tokens + compared * asked.context
-    windows = calibration_windows(folder, asked.text, tokens, asked.context)
+    windows = calibration_windows(folder, asked.text, tokens, asked.context, asked.window_seed)
     if compared and len(windows) < 2:
         raise TextError(
             f"allocate {spec.recipe.allocate} compares on held-back text, and the text fills one window",

@@ -98,8 +98,12 @@ class Calibration(Frozen):
         description="named texts (see core/calibrate/text.py) or UTF-8 files; several, joined with +, are "
         "read in equal shares",
     )
-    tokens: int = Field(32_768, ge=64, le=10_000_000, description="tokens read, from the start of each text")
+    tokens: int = Field(32_768, ge=64, le=10_000_000, description="tokens read")
     context: int = Field(512, ge=16, le=131_072, description="tokens per window")
+    sampling: Literal["spread", "start"] = Field(
+        "spread",
+        description="windows drawn from all over each text by seed, or the first ones; spread loses less",
+    )
     fisher_tokens: int = Field(
         8_192,
         ge=0,
@@ -114,8 +118,16 @@ class Calibration(Frozen):
         description="added to the diagonal of the input covariance, relative to its mean",
     )
     seed: int = Field(
-        0, ge=0, le=2**32 - 1, description="draws the labels of the backward pass and the attention windows"
+        0,
+        ge=0,
+        le=2**32 - 1,
+        description="draws the windows, the labels of the backward pass and the attention maps",
     )
+
+    @property
+    def window_seed(self) -> int | None:
+        """What draws the windows; None takes the first ones."""
+        return self.seed if self.sampling == "spread" else None
 
 
 class Evaluation(Frozen):

@@ -19,11 +19,14 @@ def tokenize(folder: Path, text: str) -> Tensor:
     return torch.tensor(ids, dtype=torch.int64)
 
 
-def calibration_windows(folder: Path, name: str, tokens: int, context: int) -> Tensor:
-    """Non-overlapping windows (n, context) from the start of text `name`, at most `tokens` in all.
+def calibration_windows(
+    folder: Path, name: str, tokens: int, context: int, seed: int | None = None
+) -> Tensor:
+    """Non-overlapping windows (n, context) of text `name`, at most `tokens` in all.
 
-    Of several texts ("wikipedia+news") each gives the same number of windows, in turn, so that any first
-    part of the windows is mixed too. Raises TextError when a text does not fill its first window.
+    With a seed they are drawn from all over the text, else they are its first ones. Of several texts
+    ("wikipedia+news") each gives the same number, in turn. So any first part of the windows stands for the
+    whole, too. Raises TextError when a text does not fill one window.
     """
     parts = text_parts(name)
     ids = [tokenize(folder, read_text(part)) for part in parts]
@@ -35,9 +38,18 @@ def calibration_windows(folder: Path, name: str, tokens: int, context: int) -> T
     if 0 in shares:
         found = f"{tokens} tokens fill {tokens // context} of the {len(parts)} windows"
         raise _too_short(f"{found} that {len(parts)} texts need")
-    cut = [one[: share * context].view(share, context) for one, share in zip(ids, shares, strict=True)]
+    cut = [_cut(one, share, context, seed) for one, share in zip(ids, shares, strict=True)]
     turns = [one[turn] for turn in range(max(shares)) for one in cut if turn < len(one)]
     return torch.stack(turns)
+
+
+def _cut(ids: Tensor, count: int, context: int, seed: int | None) -> Tensor:
+    """`count` windows of one text."""
+    whole = len(ids) // context
+    windows = ids[: whole * context].view(whole, context)
+    if seed is None:
+        return windows[:count]
+    return windows[torch.randperm(whole, generator=torch.Generator().manual_seed(seed))[:count]]
 
 
 def _too_short(message: str) -> TextError:

@@ -72,3 +72,30 @@ def test_a_plus_in_a_path_joins_nothing(tmp_path: Path) -> None:
     assert text_parts(str(odd / "a+b.txt")) == (str(odd / "a+b.txt"),)
     assert text_parts(f"news+{odd / 'a+b.txt'}+wikipedia") == ("news", str(odd / "a+b.txt"), "wikipedia")
     assert text_parts("wikipedia+news") == ("wikipedia", "news")
+
+
+def test_a_seed_draws_windows_from_all_over_the_text(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Every window is one of the text's own, none twice; the first few reach beyond the first few."""
+    file = tmp_path / "numbers.txt"
+    file.write_text("".join(f"{number:04d} " for number in range(500)))
+    whole = calibration_windows(tiny_checkpoint, str(file), 2500, 50)
+    assert whole.shape == (50, 50)
+    drawn = calibration_windows(tiny_checkpoint, str(file), 1000, 50, seed=0)
+    again = calibration_windows(tiny_checkpoint, str(file), 1000, 50, seed=0)
+    other = calibration_windows(tiny_checkpoint, str(file), 1000, 50, seed=1)
+    assert drawn.equal(again)
+    assert not drawn.equal(other)
+    places = [int((whole == window).all(dim=1).nonzero()) for window in drawn]
+    assert len(set(places)) == 20
+    assert max(places) > 40
+    assert min(places) < 10
+
+
+def test_more_tokens_continue_the_same_draw(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """So a longer calibration has read all that a shorter one did, and what is held back is not among it."""
+    file = tmp_path / "numbers.txt"
+    file.write_text("".join(f"{number:04d} " for number in range(500)))
+    few = calibration_windows(tiny_checkpoint, str(file), 500, 50, seed=3)
+    many = calibration_windows(tiny_checkpoint, str(file), 1000, 50, seed=3)
+    assert many[:10].equal(few)
+    assert len(torch.unique(many, dim=0)) == 20

@@ -77,7 +77,9 @@ def test_a_file_that_is_no_text_is_refused(content: bytes, message: str, tmp_pat
     assert caught.value.hint
 
 
-def test_windows_start_at_the_beginning_and_do_not_overlap(tiny_checkpoint: Path, sample_text: Path) -> None:
+def test_windows_without_a_seed_start_at_the_beginning_and_do_not_overlap(
+    tiny_checkpoint: Path, sample_text: Path
+) -> None:
     """The byte tokenizer gives one token per byte, so the windows are the text."""
     windows = calibration_windows(tiny_checkpoint, str(sample_text), 1000, 64)
     assert windows.shape == (15, 64)  # 1000 tokens hold 15 whole windows

@@ -40,7 +40,7 @@ class Bench:
         self._code = version()
         weights = {file.name: sha256_of(file) for file in weight_files(self._model)}
         asked = setting.calibration
-        windows = calibration_windows(self._model, asked.text, asked.tokens, asked.context)
+        windows = calibration_windows(self._model, asked.text, asked.tokens, asked.context, asked.window_seed)
         texts = [read_text(name) for name in sorted({setting.long_text, *setting.texts})]
         tag = fingerprint(self._code, weights, [*texts, str(windows.tolist())])
         self.results = Results(folder / tag, setting)
