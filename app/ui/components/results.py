@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from app.services.verdict import HEAL, NOTICEABLE, verdict
+from app.services.verdict import HEAL, SMALL, verdict
 from app.ui.components.chips import source, term
 from app.ui.components.tables import framed
 from app.ui.format import byte_unit, count, duration, integer, number, percent, ratio, size, times
@@ -26,7 +26,7 @@ def summary(metrics: Metrics) -> str:
     # an infinite ratio is not in the record, only that the original was measured
     usual = float("inf") if "perplexity_base" in values else 1.0
     ratio_now = values.get("perplexity_ratio", usual)
-    tone = "bad" if ratio_now > HEAL else "warn" if ratio_now > NOTICEABLE else "good"
+    tone = "bad" if ratio_now > HEAL else "warn" if ratio_now > SMALL else "good"
     return (
         f'<p class="verdict verdict-{tone}">{escape(verdict(values))}</p>'
         f'<div class="tiles">{"".join(_tiles(metrics))}</div>'
