@@ -71,6 +71,26 @@ def test_logits_are_the_originals(exact: Any, base: Any, tokens: torch.Tensor) -
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("layer", [0, 14, 29])
+def test_mha2mla_is_its_definition(model: Any, base: Any, layer: int) -> None:
+    """MHA2MLA, eq. 10: [U_k; U_v] D is the truncated SVD of [W_K,nope; W_V], to float32 rounding.
+
+    Which pairs rotate is read off the frequencies of each head's rope key.
+    """
+    made, old = model.model.layers[layer].self_attn, base.model.layers[layer].self_attn
+    every = base.model.rotary_emb.inv_freq
+    kept = [[int((every - one).abs().argmin()) for one in head] for head in made.inv_freq]
+    rows = [64 * head + dim for head, pairs in enumerate(kept) for dim in range(64) if dim % 32 not in pairs]
+    stacked = torch.cat([old.k_proj.weight[rows], old.v_proj.weight]).double()
+    left, singular, right = torch.linalg.svd(stacked, full_matrices=False)
+    rank = made.shape.kv_lora_rank
+    wanted = (left[:, :rank] * singular[:rank]) @ right[:rank]
+    up = torch.cat([made.k_b_proj.weight, made.v_b_proj.weight]).double()
+    found = up @ made.kv_a_proj_with_mqa.weight[:rank].double()
+    assert (found - wanted).norm() / wanted.norm() < 1e-6
+
+
+@torch.no_grad()
 def test_absorbed_equals_expanded(model: Any, tokens: torch.Tensor) -> None:
     """In float64: at the paper's budget float32 gives 2e-3, float64 1e-5, as norms stay in float32."""
     model.double()
