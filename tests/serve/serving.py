@@ -33,7 +33,7 @@ class Serving:
     def text(self) -> str:
         return self.output.read_text()
 
-    def wait(self, condition: Callable[[], object], seconds: float = 45.0) -> None:
+    def wait(self, condition: Callable[[], object], seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.text

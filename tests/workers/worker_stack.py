@@ -43,14 +43,14 @@ class Stack:
         self.store.resume(job_id)
         assert self.bell.ring(job_id)
 
-    def wait(self, condition: Callable[[], object], seconds: float = 60.0, pause: float = 0.05) -> None:
+    def wait(self, condition: Callable[[], object], seconds: float = 180.0, pause: float = 0.05) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it did not happen in time"
             self.keeper.watch()
             time.sleep(pause)
 
-    def ended(self, job_id: str, seconds: float = 90.0) -> JobView:
+    def ended(self, job_id: str, seconds: float = 300.0) -> JobView:
         self.wait(lambda: self.store.get(job_id).state in FINAL, seconds)
         return self.store.get(job_id)
 
