@@ -6,11 +6,12 @@ Uniform is always one of them. Which candidate wins is decided by measuring it, 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from core.profile import LayerProfile, with_budget
+from core.profile import LayerProfile
 from core.widths import Widths
 
 WORK = torch.float64
@@ -30,8 +31,7 @@ def uniform(profiles: Sequence[LayerProfile], widths: Widths, groups: int) -> Ca
 def by_energy(profiles: Sequence[LayerProfile], widths: Widths, groups: int) -> Candidates:
     """Every layer keeps about the same share of its own energy: the largest relative singular values win."""
     spectra = torch.stack([_spectrum(one, widths) for one in profiles])
-    relative = spectra / spectra.sum(dim=1, keepdim=True).clamp_min(torch.finfo(WORK).tiny)
-    return {"energy": _largest(relative, widths)} | uniform(profiles, widths, groups)
+    return {"energy": _largest(_share(spectra), widths)} | uniform(profiles, widths, groups)
 
 
 def by_condition_number(profiles: Sequence[LayerProfile], widths: Widths, groups: int) -> Candidates:
@@ -53,10 +53,9 @@ def by_loss(profiles: Sequence[LayerProfile], widths: Widths, groups: int) -> Ca
     where dims rotate, rotary dims moved between layers as well, by what their rotation carries.
     """
     spectra = torch.stack([_spectrum(one, widths) for one in profiles])
-    share = spectra / spectra.sum(dim=1, keepdim=True).clamp_min(torch.finfo(WORK).tiny)
     found = {
         "loss-aware": _largest(spectra, widths),
-        "tempered": _largest((spectra * share).sqrt(), widths),
+        "tempered": _largest(_tempered(spectra), widths),
     }
     if groups and len(profiles[0].rope_dims) > 1:
         found["rotary dims too"] = _with_rope_dims(profiles, widths, groups)
@@ -107,14 +106,23 @@ def _with_rope_dims(profiles: Sequence[LayerProfile], widths: Widths, groups: in
     spectra = torch.stack(
         [one.spectrum[one.rope_dims.index(d)] for one, d in zip(profiles, dims, strict=True)]
     )
-    share = spectra / spectra.sum(dim=1, keepdim=True).clamp_min(torch.finfo(WORK).tiny)
     spare = groups * (budget - sum(dims))
-    ranks = _ranks((spectra * share).sqrt(), widths.rank, widths.rank * len(dims) + spare)
+    ranks = _ranks(_tempered(spectra), widths.rank, widths.rank * len(dims) + spare)
     return [Widths(d, rank) for d, rank in zip(dims, ranks, strict=True)]
 
 
 def _spectrum(profile: LayerProfile, widths: Widths) -> Tensor:
     return profile.spectrum[profile.rope_dims.index(widths.rope_dim)]
+
+
+def _share(spectra: Tensor) -> Tensor:
+    """Each layer's spectrum (layers, width) in units of its own sum."""
+    return spectra / spectra.sum(dim=1, keepdim=True).clamp_min(torch.finfo(WORK).tiny)
+
+
+def _tempered(spectra: Tensor) -> Tensor:
+    """Geometric mean of a number's loss and of its share in its layer's loss."""
+    return (spectra * _share(spectra)).sqrt()
 
 
 def _condition(spectrum: Tensor) -> float:
@@ -125,7 +133,7 @@ def _condition(spectrum: Tensor) -> float:
 
 def _largest(gain: Tensor, widths: Widths) -> list[Widths]:
     ranks = _ranks(gain, widths.rank, widths.rank * len(gain))
-    return [with_budget(widths, rank) for rank in ranks]
+    return [replace(widths, rank=rank) for rank in ranks]
 
 
 def _ranks(gain: Tensor, rank: int, total: int) -> list[int]:
@@ -157,4 +165,4 @@ def _scaled(wanted: Tensor, widths: Widths, most: int) -> list[Widths]:
     order = (wanted * low - ranks).argsort(descending=True, stable=True)
     for index in order[: total - int(ranks.sum())]:
         ranks[index] = min(most, int(ranks[index]) + 1)
-    return [with_budget(widths, int(rank)) for rank in ranks]
+    return [replace(widths, rank=int(rank)) for rank in ranks]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core.allocate import ALLOCATE, rope_grid
 from core.calibrate.layer_statistics import load_statistics
-from core.convert import AttentionWeights, LayerConverter
+from core.convert import AttentionWeights, LayerConverter, converters_for
 from core.export.folder import mla_config
 from core.planning import Plan, make_plan
 from core.preflight import Prepared
@@ -100,26 +100,16 @@ class Choosing:
         return profile_layer(list(converters.items()), load_statistics(self._statistics, index))
 
     def _converters(self, index: int, rope_dims: Iterable[int]) -> dict[int, LayerConverter]:
-        """The layer with each number of rotary dims, ascending; ranks are open."""
-        weights, plan = self._attention(index), self._ready.plan.layers[index]
-        statistics = load_statistics(self._statistics, index)
-
-        def at(rope_dim: int) -> LayerConverter:
-            uniform = (
-                plan
-                if rope_dim == self._widths.rope_dim
-                else plan.model_copy(update={"qk_rope_head_dim": rope_dim})
-            )
-            return LayerConverter(
-                weights,
-                statistics,
-                self._skeleton.inv_freq,
-                uniform,
-                self._spec.recipe,
-                self._spec.calibration.shrinkage,
-            )
-
-        return {rope_dim: at(rope_dim) for rope_dim in sorted(set(rope_dims))}
+        """The layer with each number of rotary dims; ranks are open."""
+        return converters_for(
+            rope_dims,
+            self._attention(index),
+            load_statistics(self._statistics, index),
+            self._skeleton.inv_freq,
+            self._ready.plan.layers[index],
+            self._spec.recipe,
+            self._spec.calibration.shrinkage,
+        )
 
     def _try(self, profiles: list[LayerProfile]) -> Iterator[str]:
         facts, spec = self._ready.facts, self._spec

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One layer: (weights, statistics, plan) -> LatentLayer. Pure; every recipe ends in the same object."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -127,6 +128,29 @@ class Factoring:
             relative_error(lost_k, stacked.key, self._covariance),
             relative_error(lost_v, stacked.value, self._covariance),
         )
+
+
+def converters_for(
+    rope_dims: Iterable[int],
+    weights: AttentionWeights,
+    statistics: LayerStatistics,
+    inv_freq: Tensor,
+    plan: LayerPlan,
+    recipe: Recipe,
+    shrinkage: float = 0.0,
+) -> dict[int, LayerConverter]:
+    """One converter for each number of rotary dims, ascending; in pre-rope that is 0, and `plan` holds."""
+    return {
+        rope_dim: LayerConverter(
+            weights,
+            statistics,
+            inv_freq,
+            plan if plan.layout == PRE_ROPE else plan.model_copy(update={"qk_rope_head_dim": rope_dim}),
+            recipe,
+            shrinkage,
+        )
+        for rope_dim in sorted(set(rope_dims))
+    }
 
 
 def convert_layer(

@@ -3,7 +3,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor
 from core.calibrate.layer_statistics import load_statistics
 from core.calibrate.steps import calibrate, step_count
 from core.choosing import Allocation, Choosing
-from core.convert import AttentionWeights, LatentLayer, convert_layer
+from core.convert import AttentionWeights, convert_layer
 from core.errors import OutputError
 from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
 from core.export.card import write_card
@@ -23,6 +23,7 @@ from core.export.layout import copied_names, layer_unit, units
 from core.export.probe import Probe
 from core.export.record import write_record
 from core.export.verify import WrongLogits, verify
+from core.layer_rows import layer_row, meaning_of_scores, sentence
 from core.layer_weights import attention_weights
 from core.measure import measure
 from core.planning import LayerPlan, make_plan
@@ -30,13 +31,12 @@ from core.preflight import Prepared, prepare
 from core.process import peak_memory_bytes
 from core.profiles import find_statistics
 from core.settings import Settings
-from core.spec import JobSpec, Recipe
+from core.spec import JobSpec
 from core.weights.manifest import Manifest
 from core.weights.skeleton import Skeleton
 from core.weights.space import disk_error, is_disk_error
 from core.weights.tensors import TORCH_DTYPES, TensorSource
 from core.weights.writer import ShardWriter, Unit
-from core.widths import PRE_ROPE
 from core.workspace import Workspace
 
 # names the conversion that a work folder belongs to
@@ -53,7 +53,7 @@ def convert(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, set
     ready = prepare(spec, workspace, settings)
     _own_work(workspace, ready.fingerprint, sink)
     try:
-        Conversion(spec, workspace, ready, sink, cancel, settings.data_dir).run()
+        Conversion(spec, workspace, ready, sink, cancel, settings.home).run()
     except OSError as error:
         if is_disk_error(error):
             raise disk_error(error) from error
@@ -130,7 +130,9 @@ class Conversion:
         losses = ", ".join(f"{name} {one.measured:.3f}" for name, one in allocation.candidates.items())
         self._log(f"allocation '{allocation.winner}' loses least on held-back text (KL: {losses})")
         self._metric("kl_held_back", won.measured, "nats/token")
-        self._metric("kl_predicted", won.predicted, "nats/token", "predicted")
+        # predictions are scaled to what was measured for uniform, so for uniform they say nothing
+        if allocation.winner != "uniform":
+            self._metric("kl_predicted", won.predicted, "nats/token", "predicted")
 
     def _convert(self, probe_tokens: Tensor) -> tuple[list[dict[str, Any]], Path]:
         """Write every unit that is missing; returns the per-layer rows and the probe's expected logits."""
@@ -150,7 +152,7 @@ class Conversion:
             elif unit.name not in manifest and layer is not None:
                 self._convert_unit(unit, layer, writer, probe)
             if layer is not None:
-                self._step("converting", layer.index, _sentence(manifest.note(unit.name)))
+                self._step("converting", layer.index, sentence(manifest.note(unit.name)))
         expected = probe.finish(ready.facts.layers, self._source)
         writer.finish()
         write_small_files(self._export, ready.facts, self._config)
@@ -179,7 +181,7 @@ class Conversion:
         }
         prefix = self._ready.family.layer.format(i=layer.index) + "."
         probe.advance(layer.index, {name.removeprefix(prefix): value for name, value in written.items()})
-        writer.write(unit.name, written, _row(layer, self._ready, latent, started))
+        writer.write(unit.name, written, layer_row(layer, self._ready.facts, latent, started))
 
     def _attention(self, index: int) -> AttentionWeights:
         return attention_weights(self._source, self._ready.family, index, self._ready.device)
@@ -240,7 +242,7 @@ class Conversion:
             "scores": [row["scores"] for row in rows],
             "kept": [row["kept"] for row in rows],
             "inv_freq": self._skeleton.inv_freq.tolist(),
-            "meaning": _meaning(self._spec.recipe),
+            "meaning": meaning_of_scores(self._spec.recipe),
         }
         self._sink.emit(Figure(name="rope_contribution", data=contribution))
         table = [{key: value for key, value in row.items() if key not in ("scores", "kept")} for row in rows]
@@ -261,37 +263,6 @@ class Conversion:
 
     def _log(self, message: str, level: Any = "info") -> None:
         self._sink.emit(Log(message=message, level=level))
-
-
-def _row(layer: LayerPlan, ready: Prepared, latent: LatentLayer, started: float) -> dict[str, object]:
-    """What the reports say of one layer."""
-    return {
-        "index": layer.index,
-        "kv_lora_rank": layer.kv_lora_rank,
-        "qk_rope_head_dim": layer.qk_rope_head_dim,
-        "cached_numbers": layer.cached_numbers,
-        "base_numbers": ready.facts.kv_numbers_per_layer,
-        "key_error": latent.key_error,
-        "value_error": latent.value_error,
-        "kept": latent.kept,
-        "scores": latent.scores,
-        "seconds": time.monotonic() - started,
-    }
-
-
-def _meaning(recipe: Recipe) -> str:
-    """What the scores of rotary pairs are: see app/ui/plots/rope_meaning.py, which puts it in words."""
-    if recipe.layout == PRE_ROPE:
-        return "exact"
-    if recipe.rope_mix != "none":
-        return "components"
-    return "energy" if recipe.rope_select == "logit-damage" else "contribution"
-
-
-def _sentence(row: Mapping[str, Any]) -> str:
-    rotary = row["cached_numbers"] - row["kv_lora_rank"]
-    latent = f"latent {row['kv_lora_rank']}" + (f" + {rotary} rotary" if rotary else "")
-    return f"layer {row['index']}: {latent}, values off by {100 * row['value_error']:.1f} %"
 
 
 def _own_work(workspace: Workspace, fingerprint: str, sink: Sink) -> None:

@@ -193,7 +193,7 @@ def _needed_bytes(sample: Sample, facts: ModelFacts, plan: Plan) -> int:
     numbers = width**2 + 2 * width + facts.heads * context
     if kept:
         keys_and_values = facts.kv_numbers_per_layer
-        numbers += 2 * width**2 + keys_and_values**2 + facts.heads * facts.head_dim**2
+        numbers += 2 * width**2 + 2 * width + keys_and_values**2 + facts.heads * facts.head_dim
         states = max(states, (facts.layers + 2) * kept)
     return weights + states + facts.layers * numbers * 8 + 20_000_000
 

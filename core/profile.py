@@ -7,7 +7,7 @@ costs of layers add up (methods: allocate). Rotations that are dropped cost logi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -74,8 +74,3 @@ def _nats_per_square(converter: LayerConverter, statistics: LayerStatistics, squ
     seen = fisher_block(factoring.stacked, statistics)
     whole = energy(seen, factoring.stacked.both, factoring.inputs @ factoring.inputs)
     return float(whole / (2 * squares.sum().clamp_min(torch.finfo(WORK).tiny)))
-
-
-def with_budget(widths: Widths, rank: int) -> Widths:
-    """The same rotary dims with another rank."""
-    return replace(widths, rank=rank)

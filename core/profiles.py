@@ -9,7 +9,7 @@ without a tensor library.
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -78,7 +78,7 @@ class Prediction(Frozen):
 class Profile(Frozen):
     """`profile.json`: where it came from, and the curves of every recipe it knows."""
 
-    version: int = 1
+    version: Literal[1] = 1
     fingerprint: str
     model: str
     text: str
@@ -106,11 +106,15 @@ def profile_folder(home: Path, fingerprint: str) -> Path:
 
 
 def find_statistics(home: Path, fingerprint: str, fisher_windows: int) -> Path | None:
-    """The statistics of a finished profile that a conversion with `fisher_windows` can read."""
+    """The statistics of a finished profile that a conversion with `fisher_windows` can read.
+
+    One that is damaged or of another version counts as none: calibrating again is always right.
+    """
     folder = profile_folder(home, fingerprint)
-    if not (folder / FILE).is_file():
+    try:
+        found = load_profile(folder)
+    except StateError:
         return None
-    found = load_profile(folder)
     fits = found.fingerprint == fingerprint and fisher_windows in (0, found.fisher_windows)
     return folder / STATISTICS if fits else None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.calibrate.layer_statistics import load_statistics
 from core.calibrate.steps import calibrate, step_count
-from core.convert import LayerConverter
+from core.convert import converters_for
 from core.events import Cancel, Progress, Sink, StageStarted
 from core.export.folder import mla_config
 from core.layer_weights import attention_weights
@@ -24,6 +24,7 @@ from core.profiles import (
     MeasuredPoint,
     Profile,
     RecipeCurves,
+    find_statistics,
     profile_folder,
     spec_for_profile,
 )
@@ -50,14 +51,14 @@ def make_profile(spec: JobSpec, settings: Settings, sink: Sink, cancel: Cancel) 
     Of `spec` the model, the calibration and the device count. Raises WorkbenchError, or Cancelled.
     """
     asked = spec_for_profile(spec)
-    home = settings.data_dir
+    home = settings.home
     sink.emit(StageStarted(stage="preparing"))
     # checks that the disk can be written; the folder is named once the fingerprint is known
     trial = home / "profiles" / "checking"
     ready = prepare(asked, Workspace(work=trial, result=home / "profiles" / "none"), settings)
     remove_empty(trial, home)
     folder = profile_folder(home, ready.statistics_fingerprint)
-    if (folder / FILE).is_file():
+    if find_statistics(home, ready.statistics_fingerprint, ready.sample.fisher_windows):
         return folder
     work = folder.with_suffix(".partial")
     work.mkdir(parents=True, exist_ok=True)
@@ -116,9 +117,17 @@ class _Curves:
         trial = Trial(self._skeleton, ready.family, configs, ready.held_back)
         source = TensorSource(Path(ready.facts.folder))
         for index in range(ready.facts.layers):
-            converters = self._converters(source, index)
             statistics = load_statistics(self._statistics, index)
-            self._layers.append(profile_layer(sorted(converters.items(), key=lambda one: one[0]), statistics))
+            converters = converters_for(
+                (widths.rope_dim for widths in self._widths.values()),
+                attention_weights(source, ready.family, index, ready.device),
+                statistics,
+                self._skeleton.inv_freq,
+                self._plans[str(FITTED[0])].layers[index],
+                self._recipe,
+                self._shrinkage,
+            )
+            self._layers.append(profile_layer(list(converters.items()), statistics))
             latent = {
                 str(keep): converters[widths.rope_dim].at(self._plans[str(keep)].layers[index])
                 for keep, widths in self._widths.items()
@@ -126,23 +135,6 @@ class _Curves:
             trial.advance(index, latent)
             yield f"layer {index}: profiled for layout {self._recipe.layout}"
         self._measured = trial.divergences()
-
-    def _converters(self, source: TensorSource, index: int) -> dict[int, LayerConverter]:
-        """One for each number of rotary dims among the budgets."""
-        weights = attention_weights(source, self._ready.family, index, self._ready.device)
-        statistics = load_statistics(self._statistics, index)
-        plans = {self._widths[float(keep)].rope_dim: plan for keep, plan in self._plans.items()}
-        return {
-            rope_dim: LayerConverter(
-                weights,
-                statistics,
-                self._skeleton.inv_freq,
-                plan.layers[index],
-                self._recipe,
-                self._shrinkage,
-            )
-            for rope_dim, plan in plans.items()
-        }
 
     def fitted(self) -> RecipeCurves:
         """The curves with the constants that fit the measured losses best."""

@@ -58,11 +58,12 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _choices_fit(self) -> Self:
-        pre_rope = self.layout == "pre-rope"
-        if pre_rope and (self.rope_mix, self.rope_derotate) != ("none", "identity"):
+        rope = (self.rope_select, self.rope_mix, self.rope_derotate)
+        if self.layout == "pre-rope" and rope != ("2-norm", "none", "identity"):
             raise SpecError(
-                "the pre-rope layout drops no rotation, so there is nothing to mix or to replace",
-                hint="set rope_mix none and rope_derotate identity, or layout latent+rope",
+                "the pre-rope layout drops no rotation, so there is nothing to select, mix or replace",
+                hint="leave rope_select 2-norm, rope_mix none and rope_derotate identity, or take layout "
+                "latent+rope",
                 field="recipe.layout",
             )
         if self.rope_mix == "none" and self.freqfold != 1:

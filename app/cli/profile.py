@@ -16,7 +16,7 @@ from core.spec import JobSpec
 def run_profile(spec: JobSpec, out: Path | None, settings: Settings) -> dict[str, Any]:
     """Make the profile, or find it made; `out` gets a copy of what it says (not of the statistics)."""
     limit_threads(settings)
-    with only_writer(settings.data_dir / "profiles"):
+    with only_writer(settings.home / "profiles"):
         from core.kinds import profile
 
         folder = profile(spec, settings, TerminalSink(), NeverCancel())

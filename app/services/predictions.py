@@ -40,7 +40,7 @@ def predicted(
     profiles: ProfileCache, recipe: Recipe, facts: ModelFacts, plan: Plan, settings: Settings
 ) -> Prediction | None:
     """What the newest profile of the model says about `plan`; None without one that knows the recipe."""
-    found = profiles.newest(settings.data_dir, facts.name)
+    found = profiles.newest(settings.home, facts.name)
     if found is None:
         return None
     rope_dims = [one.qk_rope_head_dim if one.groups else 0 for one in plan.layers]

@@ -32,6 +32,7 @@ _CALIBRATIONS = st.builds(
     text=_TEXT,
     tokens=st.integers(64, 10_000),
     context=st.integers(16, 131_072),
+    sampling=st.sampled_from(["spread", "start"]),
     fisher_tokens=st.integers(1, 10_000),
     shrinkage=st.floats(0, 1),
     seed=st.integers(0, 2**32 - 1),
@@ -45,7 +46,7 @@ def _recipes(draw: st.DrawFn) -> Recipe:
         stage: draw(st.sampled_from(sorted(choices.ready))) for stage, choices in STAGES.items()
     }
     if chosen["layout"] == "pre-rope":
-        chosen |= {"rope_mix": "none", "rope_derotate": "identity"}
+        chosen |= {"rope_select": "2-norm", "rope_mix": "none", "rope_derotate": "identity"}
     if chosen["rope_mix"] != "none":
         chosen["freqfold"] = draw(st.integers(0, 16))
         chosen["rope_select"] = draw(st.sampled_from(["uniform", "logit-damage"]))

@@ -44,12 +44,13 @@ def variants() -> Iterator[tuple[str, str, Any]]:
 def recipe_of(preset: str, field: str, value: Any) -> Recipe:
     """The preset with one thing changed, and what has to change along with it."""
     fields = PRESETS[preset].recipe.model_dump() | {field: value}
-    if field in ("rope_mix", "rope_derotate", "freqfold") and value not in ("none", "identity", 1):
+    rope_fields = ("rope_select", "rope_mix", "rope_derotate", "freqfold")
+    if field in rope_fields and value not in ("2-norm", "none", "identity", 1):
         fields["layout"] = "latent+rope"
     if field == "freqfold" and value != 1 and fields["rope_mix"] == "none":
         fields["rope_mix"] = "roro"
     if fields["layout"] == "pre-rope":
-        fields |= {"rope_mix": "none", "rope_derotate": "identity"}
+        fields |= {"rope_select": "2-norm", "rope_mix": "none", "rope_derotate": "identity"}
     if field == "rope_select" and value == "2-norm":
         fields["rope_mix"] = "none"
     if fields["rope_mix"] == "none":

@@ -35,14 +35,20 @@ CONTRADICTIONS = {
     "pre-rope drops no rotation": (
         {"layout": "pre-rope", "rope_mix": "complex", "rope_select": "high"},
         "layout",
-        "nothing to mix or to replace",
+        "nothing to select, mix or replace",
         "rope_mix none",
     ),
     "pre-rope has no constant to fit": (
         {"layout": "pre-rope", "rope_derotate": "expected"},
         "layout",
-        "nothing to mix or to replace",
+        "nothing to select, mix or replace",
         "rope_derotate identity",
+    ),
+    "pre-rope has no pairs to choose": (
+        {"layout": "pre-rope", "rope_select": "high"},
+        "layout",
+        "nothing to select, mix or replace",
+        "leave rope_select 2-norm",
     ),
     "folding without mixing": ({"freqfold": 4}, "freqfold", "no meaning without rope_mix", "rope_mix roro"),
     "2-norms of mixed heads": (

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cancelling import CancelAfter
 from folder_digest import digest
 
 from core.errors import Cancelled, TextError
@@ -48,18 +49,6 @@ def test_the_winner_is_the_candidate_with_the_smallest_measured_loss(
     assert sink.metrics["kl_held_back"] == pytest.approx(float(losses[winner]), abs=5.1e-4)
 
 
-class StopAfter:
-    """Cancels at the n-th check."""
-
-    def __init__(self, checks: int) -> None:
-        self.left = checks
-
-    def check(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Cancelled
-
-
 def test_stopping_anywhere_in_the_choice_changes_no_byte(
     tiny_spec: Callable[..., JobSpec], tiny_checkpoint: Path, convert_to: Callable[..., tuple]
 ) -> None:
@@ -69,7 +58,7 @@ def test_stopping_anywhere_in_the_choice_changes_no_byte(
     for checks in (11, 16):
         name = f"stopped-{checks}"
         with pytest.raises(Cancelled):
-            convert_to(spec, name, StopAfter(checks))
+            convert_to(spec, name, CancelAfter(checks + 1))
         resumed, _ = convert_to(spec, name)
         assert digest(resumed) == digest(whole)
 

@@ -6,24 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cancelling import CancelAfter
 
 from core.errors import Cancelled
 from core.spec import JobSpec, Recipe
 
 LAYERS = 4
 WITH_GRADIENTS = Recipe(layout="pre-rope", factor_input="root-covariance", factor_output="fisher")
-
-
-class CancelAfter:
-    """Raises at the n-th check."""
-
-    def __init__(self, checks: int) -> None:
-        self.left = checks
-
-    def check(self) -> None:
-        self.left -= 1
-        if self.left <= 0:
-            raise Cancelled
 
 
 @pytest.mark.parametrize(

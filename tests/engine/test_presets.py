@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from cancelling import CancelAfter
 from folder_digest import digest
 from transformers import AutoModelForCausalLM
 
@@ -27,18 +28,6 @@ HARD = {
         "original_max_position_embeddings": 64,
     },
 }
-
-
-class CancelAfter:
-    """Raises at the n-th check."""
-
-    def __init__(self, checks: int) -> None:
-        self.left = checks
-
-    def check(self) -> None:
-        self.left -= 1
-        if self.left <= 0:
-            raise Cancelled
 
 
 @pytest.fixture(scope="module")

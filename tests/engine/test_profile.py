@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A profile is made once, predicts every budget, and spares conversions their calibration."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cancelling import CancelAfter
 from folder_digest import digest
 
 from core.errors import Cancelled, StateError
 from core.events import NeverCancel
 from core.facts import read_facts
 from core.planning import make_plan
-from core.profiles import FILE, load_profile, newest_profile
+from core.profiles import FILE, find_statistics, load_profile, newest_profile
 from core.profiling import FITTED, fit, make_profile
 from core.settings import Settings
 from core.spec import JobSpec
@@ -78,21 +80,12 @@ def test_the_stored_points_are_what_was_measured(
 def test_stopping_a_profile_changes_no_byte(
     tiny_spec: Make, tiny_checkpoint: Path, tmp_path: Path, home: Settings
 ) -> None:
-    class StopAfter:
-        def __init__(self, checks: int) -> None:
-            self.left = checks
-
-        def check(self) -> None:
-            self.left -= 1
-            if self.left < 0:
-                raise Cancelled
-
     spec = tiny_spec(tiny_checkpoint)
     whole = make_profile(spec, home, Silent(), NeverCancel())
     for checks in (2, 7, 12):
         other = Settings(data_dir=tmp_path / f"home-{checks}")
         with pytest.raises(Cancelled):
-            make_profile(spec, other, Silent(), StopAfter(checks))
+            make_profile(spec, other, Silent(), CancelAfter(checks + 1))
         resumed = make_profile(spec, other, Silent(), NeverCancel())
         assert (resumed / FILE).read_bytes() == (whole / FILE).read_bytes()
 
@@ -102,6 +95,33 @@ def test_a_damaged_profile_is_named(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="not a profile") as caught:
         load_profile(tmp_path)
     assert "profile" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", ["{", '{"version": 2}'])
+def test_a_damaged_profile_is_made_again(
+    content: str, tiny_spec: Make, tiny_checkpoint: Path, home: Settings
+) -> None:
+    spec = tiny_spec(tiny_checkpoint)
+    folder = make_profile(spec, home, Silent(), NeverCancel())
+    whole = (folder / FILE).read_text()
+    (folder / FILE).write_text(content)
+    assert find_statistics(home.home, load_fingerprint(whole), 0) is None
+    assert make_profile(spec, home, Silent(), NeverCancel()) == folder
+    assert (folder / FILE).read_text() == whole
+
+
+def test_a_home_with_a_tilde_is_found(
+    tiny_spec: Make, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = make_profile(
+        tiny_spec(tiny_checkpoint), Settings(data_dir=Path("~/mla")), Silent(), NeverCancel()
+    )
+    assert folder.is_relative_to(tmp_path / "mla")
+
+
+def load_fingerprint(text: str) -> str:
+    return str(json.loads(text)["fingerprint"])
 
 
 def test_the_fit_recovers_a_power_law() -> None:

@@ -7,23 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cancelling import CancelAfter
 from folder_digest import digest
 from safetensors.torch import load_file, save_file
 
 from core.errors import Cancelled, OutputError, VerificationError
 from core.spec import JobSpec
-
-
-class CancelAfter:
-    """Raises at the n-th check."""
-
-    def __init__(self, checks: int) -> None:
-        self.left = checks
-
-    def check(self) -> None:
-        self.left -= 1
-        if self.left <= 0:
-            raise Cancelled
 
 
 def test_stopping_at_every_layer_changes_no_byte(
