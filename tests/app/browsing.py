@@ -38,7 +38,18 @@ def running_site(home: Path, model: Path) -> Iterator[Site]:
     settings.models_dir.mkdir(parents=True)
     shutil.copytree(model, settings.models_dir / DEMO_FOLDER)
     port = _free_port()
-    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app", "--port", str(port)]
+    # an open page holds its event streams: they end with the server, as under `serve`
+    limits = ["--timeout-graceful-shutdown", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--factory",
+        "app.main:create_app",
+        "--port",
+        str(port),
+        *limits,
+    ]
     environment = os.environ | {"MLA_DATA_DIR": str(home), "MLA_BROKER_URL": settings.broker_url}
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -49,7 +60,7 @@ def running_site(home: Path, model: Path) -> Iterator[Site]:
                 yield Site(url, Workbench(settings, store, CountingBell()))
         finally:
             server.terminate()
-            server.wait(timeout=20)
+            server.wait(timeout=60)
 
 
 def choose(page: Page, preset: str) -> None:

@@ -29,7 +29,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "choices that contradict": (
         {"recipe": {"layout": "pre-rope", "rope_derotate": "expected"}},
         "recipe.layout",
-        "nothing to mix",
+        "nothing to select, mix or replace",
         "rope_derotate identity",
     ),
     "gradients switched off": (
