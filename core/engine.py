@@ -30,6 +30,7 @@ from core.planning import LayerPlan, make_plan
 from core.preflight import Prepared, prepare
 from core.process import peak_memory_bytes
 from core.profiles import find_statistics
+from core.refit import OutputRefit
 from core.settings import Settings
 from core.spec import JobSpec
 from core.weights.manifest import Manifest
@@ -82,6 +83,7 @@ class Conversion:
         self._metrics: dict[str, float] = {}
         stored = find_statistics(home, ready.statistics_fingerprint, ready.sample.fisher_windows)
         self._statistics = stored or workspace.work / "statistics"
+        self._refit: OutputRefit | None = None
 
     def run(self) -> None:
         """All stages in order."""
@@ -144,6 +146,9 @@ class Conversion:
         writer = ShardWriter(self._export, todo, self._spec.shard_bytes, manifest)
         probe = Probe(work / "probe", self._config, self._skeleton, ready.family, ready.plan.dtype)
         probe.start(probe_tokens)
+        if len(ready.refit):
+            configs = {"export": self._config}
+            self._refit = OutputRefit(self._skeleton, ready.family, configs, ready.refit, work / "refit")
         layers = {layer_unit(layer.index): layer for layer in ready.plan.layers}
         for unit in todo:
             layer = layers.get(unit.name)
@@ -172,6 +177,8 @@ class Conversion:
             self._spec.recipe,
             self._spec.calibration.shrinkage,
         )
+        if self._refit is not None:
+            latent = self._refit.advance(layer.index, {"export": latent})["export"]
         attention = self._ready.family.attention.format(i=layer.index) + "."
         tensors = {attention + name: tensor for name, tensor in latent.tensors.items()}
         for name in copied_names(unit, self._ready.family, layer.index):

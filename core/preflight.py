@@ -46,7 +46,8 @@ class Prepared:
     """A conversion that may start.
 
     held_back: token ids (n, context) of the calibration text that calibration does not see; allocations are
-    compared on them. base_files maps weight file names to their sha256. A profile with the same
+    compared on them. refit: the calibration windows that W_O is fitted anew on, none when the recipe does
+    not. base_files maps weight file names to their sha256. A profile with the same
     statistics_fingerprint has the statistics that calibration would find.
     """
 
@@ -56,6 +57,7 @@ class Prepared:
     device: torch.device
     sample: Sample
     held_back: Tensor
+    refit: Tensor
     base_files: dict[str, str]
     fingerprint: str
     statistics_fingerprint: str
@@ -87,14 +89,15 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     check_weights(folder, read_index(folder))
     sample, held_back = _sample(spec, folder)
     _check_evaluation(spec, folder)
-    check_output(workspace, _needed_bytes(sample, facts, plan))
+    refit = _refit_windows(spec, sample)
+    check_output(workspace, _needed_bytes(sample, refit, facts, plan))
     family = find_architecture(facts.model_type)
     if family is None:
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
     files = {file.name: sha256_of(file) for file in weight_files(folder)}
     fingerprint = _fingerprint(spec, folder, torch.cat([sample.windows, held_back]), device, files)
     own = _statistics_fingerprint(folder, sample, device, files)
-    return Prepared(facts, family, plan, device, sample, held_back, files, fingerprint, own)
+    return Prepared(facts, family, plan, device, sample, held_back, refit, files, fingerprint, own)
 
 
 def check_memory(plan: Plan) -> None:
@@ -133,6 +136,11 @@ def _sample(spec: JobSpec, folder: Path) -> tuple[Sample, Tensor]:
     used = windows[: len(windows) - held][:wanted]
     fisher = min(asked.fisher_tokens, used.numel()) if spec.recipe.needs_fisher else 0
     return Sample(used, math.ceil(fisher / asked.context), asked.seed), windows[len(windows) - held :]
+
+
+def _refit_windows(spec: JobSpec, sample: Sample) -> Tensor:
+    wanted = math.ceil(spec.calibration.refit_tokens / spec.calibration.context)
+    return sample.windows[: wanted if spec.recipe.refit_output else 0]
 
 
 def _check_evaluation(spec: JobSpec, folder: Path) -> None:
@@ -182,7 +190,7 @@ def _used(folder: Path) -> int:
     return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
 
 
-def _needed_bytes(sample: Sample, facts: ModelFacts, plan: Plan) -> int:
+def _needed_bytes(sample: Sample, refit: Tensor, facts: ModelFacts, plan: Plan) -> int:
     """Weights, the statistics, and the states between layers that are on the disk at the same time."""
     weights = max(facts.weight_bytes, plan.parameters_after * DTYPE_BYTES[plan.dtype])
     (windows, context), width = sample.windows.shape, facts.hidden_size
@@ -195,6 +203,8 @@ def _needed_bytes(sample: Sample, facts: ModelFacts, plan: Plan) -> int:
         keys_and_values = facts.kv_numbers_per_layer
         numbers += 2 * width**2 + 2 * width + keys_and_values**2 + facts.heads * facts.head_dim
         states = max(states, (facts.layers + 2) * kept)
+    # around the layer that is refitted there are three states, after calibration has removed its own
+    states = max(states, 3 * state_bytes((*refit.shape, width)))
     return weights + states + facts.layers * numbers * 8 + 20_000_000
 
 

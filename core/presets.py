@@ -47,6 +47,7 @@ _QUALITY = Preset(
         factor_output="fisher",
         allocate="loss-aware",
         mean_bias=True,
+        refit_output=True,
     ),
     keep=0.3125,
 )
@@ -67,6 +68,7 @@ _FAST = Preset(
         factor_output="fisher",
         allocate="loss-aware",
         mean_bias=True,
+        refit_output=True,
     ),
     keep=0.3125,
 )

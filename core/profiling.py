@@ -28,6 +28,7 @@ from core.profiles import (
     profile_folder,
     spec_for_profile,
 )
+from core.refit import OutputRefit
 from core.settings import Settings
 from core.spec import JobSpec
 from core.trial import Trial
@@ -101,6 +102,7 @@ class _Curves:
         self, spec: JobSpec, ready: Prepared, skeleton: Skeleton, statistics: Path, preset: str
     ) -> None:
         self._ready, self._skeleton, self._statistics = ready, skeleton, statistics
+        self._states = statistics.with_name("refit")
         recipe = PRESETS[preset].recipe
         self._shrinkage = spec.calibration.shrinkage
         specs = {keep: spec.model_copy(update={"recipe": recipe, "keep": keep}) for keep in FITTED}
@@ -115,6 +117,7 @@ class _Curves:
         ready = self._ready
         configs = {name: mla_config(ready.facts, plan) for name, plan in self._plans.items()}
         trial = Trial(self._skeleton, ready.family, configs, ready.held_back)
+        refit = OutputRefit(self._skeleton, ready.family, configs, ready.refit, self._states)
         source = TensorSource(Path(ready.facts.folder))
         for index in range(ready.facts.layers):
             statistics = load_statistics(self._statistics, index)
@@ -132,8 +135,9 @@ class _Curves:
                 str(keep): converters[widths.rope_dim].at(self._plans[str(keep)].layers[index])
                 for keep, widths in self._widths.items()
             }
-            trial.advance(index, latent)
+            trial.advance(index, refit.advance(index, latent) if self._recipe.refit_output else latent)
             yield f"layer {index}: profiled for layout {self._recipe.layout}"
+        shutil.rmtree(self._states)
         self._measured = trial.divergences()
 
     def fitted(self) -> RecipeCurves:

@@ -10,7 +10,7 @@ from app.cli import jobs
 from app.cli.conversion import run_conversion
 from app.cli.output import bytes_text, reported, show
 from app.cli.profile import run_profile
-from app.cli.request import NO_PRESET, convert_spec, spec_from_options
+from app.cli.request import NO_PRESET, at_most, convert_spec, spec_from_options
 from app.services.predictions import ProfileCache, predicted
 from app.services.widths import cached_words
 from core.facts import read_facts
@@ -28,6 +28,13 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON object on std
 PresetName = Annotated[str, typer.Option(help=f"one of: {', '.join(PRESETS)}, {NO_PRESET}")]
 Keep = Annotated[
     float | None, typer.Option(help="fraction of KV-cache bytes that stays; default: the preset's")
+]
+MaxLoss = Annotated[
+    float | None,
+    typer.Option(
+        help="instead of --keep: the smallest cache that the model's profile predicts to lose no more than "
+        "this, KL to the original in nats per token; 0.1 is about 10 % more perplexity"
+    ),
 ]
 RopeDim = Annotated[
     int | None, typer.Option(help="rotary dims per rope key; none in the pre-rope layout; wins over --keep")
@@ -93,6 +100,7 @@ def plan(
     model: Model,
     preset: PresetName = DEFAULT_PRESET,
     keep: Keep = None,
+    max_loss: MaxLoss = None,
     rope_dim: RopeDim = None,
     kv_rank: KvRank = None,
     revision: Revision = None,
@@ -105,6 +113,7 @@ def plan(
         spec = spec_from_options(
             preset,
             changes or (),
+            max_loss,
             model=model,
             revision=revision,
             keep=keep,
@@ -113,6 +122,7 @@ def plan(
             dtype=dtype,
         )
         settings = load_settings()
+        spec = at_most(spec, max_loss, settings)
         facts = read_facts(model, revision=revision, settings=settings)
         found = make_plan(spec, facts)
         loss = None if found.problems else predicted(ProfileCache(), spec.recipe, facts, found, settings)
@@ -179,6 +189,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="folder to create")],
     preset: PresetName = DEFAULT_PRESET,
     keep: Keep = None,
+    max_loss: MaxLoss = None,
     rope_dim: RopeDim = None,
     kv_rank: KvRank = None,
     revision: Revision = None,
@@ -204,6 +215,7 @@ def convert(
             evaluation,
             evaluation_context,
             windows,
+            max_loss=max_loss,
             model=model,
             revision=revision,
             keep=keep,
@@ -214,7 +226,9 @@ def convert(
             device=device,
             shard_bytes=shard_bytes,
         )
-        metrics = run_conversion(spec, out.expanduser().absolute(), load_settings())
+        settings = load_settings()
+        spec = at_most(spec, max_loss, settings)
+        metrics = run_conversion(spec, out.expanduser().absolute(), settings)
         show(
             {"out": str(out), "spec": spec.model_dump(mode="json"), "metrics": metrics},
             json,

@@ -38,6 +38,9 @@ def work(spec: JobSpec, facts: ModelFacts) -> float:
     total = spec.calibration.tokens * (layers + _STATISTICS_SQUARES * facts.layers * facts.hidden_size**2)
     if spec.recipe.needs_fisher:
         total += min(spec.calibration.fisher_tokens, spec.calibration.tokens) * _BACKWARD * (layers + head)
+    if spec.recipe.refit_output:
+        # the original's layers, and the converted attention
+        total += 3 * min(spec.calibration.refit_tokens, spec.calibration.tokens) * layers // 2
     cubes = _LAYER_CUBES
     if spec.recipe.allocate != "uniform":
         cubes += _ALLOCATION_CUBES[spec.recipe.layout == PRE_ROPE]

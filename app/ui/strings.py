@@ -55,6 +55,7 @@ RECIPE_TITLES: Mapping[str, str] = {
     "rope_select_start": "First pair",
     "freqfold": "FreqFold",
     "mean_bias": "Biases carry the mean",
+    "refit_output": "W_O is fitted anew",
 }
 
 # in the words of somebody who has not read the papers; a preset without words here shows its own
