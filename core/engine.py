@@ -29,7 +29,7 @@ from core.measure import measure
 from core.planning import LayerPlan, make_plan
 from core.preflight import Prepared, prepare
 from core.process import peak_memory_bytes
-from core.profiles import find_statistics
+from core.profiles import find_statistics, newest_profile
 from core.refit import OutputRefit
 from core.settings import Settings
 from core.spec import JobSpec
@@ -83,6 +83,7 @@ class Conversion:
         self._metrics: dict[str, float] = {}
         stored = find_statistics(home, ready.statistics_fingerprint, ready.sample.fisher_windows)
         self._statistics = stored or workspace.work / "statistics"
+        self._profile = newest_profile(home, ready.facts.name)
         self._refit: OutputRefit | None = None
 
     def run(self) -> None:
@@ -91,6 +92,7 @@ class Conversion:
         if windows.numel() + windows.shape[1] <= asked.tokens:
             self._log(f"the calibration text has only {windows.numel():,} tokens", "warning")
         self._calibrate()
+        self._predict()
         rows, expected = self._convert(windows[0])
         self._verify(expected)
         self._measure()
@@ -123,18 +125,35 @@ class Conversion:
         if choosing is not None:
             self._use(choosing.outcome())
 
+    def _predict(self) -> None:
+        """What the newest profile of the model says of the plan, as the page did before the job.
+
+        Not part of the exported record: equal specs give equal bytes, whatever profiles there are.
+        """
+        widths = [layer.widths for layer in self._ready.plan.layers]
+        found = self._profile.predict(self._spec.recipe, widths) if self._profile else None
+        if found is not None:
+            said = {
+                "kl_predicted": found.loss,
+                "kl_predicted_low": found.low,
+                "kl_predicted_high": found.high,
+            }
+            for name, value in said.items():
+                self._sink.emit(Metric(name=name, value=value, unit="nats/token", source="predicted"))
+
     def _use(self, allocation: Allocation) -> None:
         """Go on with the winner's widths."""
         won = allocation.candidates[allocation.winner]
         plan = make_plan(self._spec, self._ready.facts, won.widths)
         self._ready = replace(self._ready, plan=plan)
         self._config = mla_config(self._ready.facts, plan)
+        when = ", before W_O is fitted anew" if self._spec.recipe.refit_output else ""
         losses = ", ".join(f"{name} {one.measured:.3f}" for name, one in allocation.candidates.items())
-        self._log(f"allocation '{allocation.winner}' loses least on held-back text (KL: {losses})")
+        self._log(f"allocation '{allocation.winner}' loses least on held-back text (KL{when}: {losses})")
         self._metric("kl_held_back", won.measured, "nats/token")
         # predictions are scaled to what was measured for uniform, so for uniform they say nothing
         if allocation.winner != "uniform":
-            self._metric("kl_predicted", won.predicted, "nats/token", "predicted")
+            self._metric("kl_held_back_predicted", won.predicted, "nats/token", "predicted")
 
     def _convert(self, probe_tokens: Tensor) -> tuple[list[dict[str, Any]], Path]:
         """Write every unit that is missing; returns the per-layer rows and the probe's expected logits."""

@@ -37,6 +37,11 @@ class LayerPlan(Frozen):
     parameters_before: int = Field(description="attention weights of the original layer")
     parameters_after: int
 
+    @property
+    def widths(self) -> Widths:
+        """What a budget was solved into for this layer."""
+        return Widths(self.qk_rope_head_dim if self.groups else 0, self.kv_lora_rank)
+
 
 class Plan(Frozen):
     """The whole conversion before anything heavy starts. It is blocked when `problems` is not empty."""

@@ -9,7 +9,6 @@ from core.planning import Plan
 from core.profiles import FILE, Prediction, Profile, newest_profile
 from core.settings import Settings
 from core.spec import Recipe
-from core.widths import Widths
 
 Stored = tuple[tuple[str, int], ...]
 
@@ -43,6 +42,4 @@ def predicted(
     found = profiles.newest(settings.home, facts.name)
     if found is None:
         return None
-    rope_dims = [one.qk_rope_head_dim if one.groups else 0 for one in plan.layers]
-    widths = [Widths(dims, one.kv_lora_rank) for dims, one in zip(rope_dims, plan.layers, strict=True)]
-    return found.predict(recipe, widths)
+    return found.predict(recipe, [layer.widths for layer in plan.layers])

@@ -6,11 +6,13 @@ with the backward pass over all tokens. 12 more layers weigh 150 MB, 12,288 more
 states between any two layers: keeping either would show.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from leaderboard.setting import BENCH
 
 LAYERS = (4, 16)
 TOKENS = (4_096, 16_384)
@@ -38,9 +40,23 @@ def test_memory_follows_neither_layers_nor_tokens(fisher: bool, tmp_path: Path) 
         peaks[layers, tokens] = peak_of(model, tmp_path / f"{layers}-{tokens}", tokens, fisher)
         print(f"\n{layers:3} layers, {tokens:6,} tokens: peak {peaks[layers, tokens] / 1e6:4.0f} MB", end="")
     print()
+    write_down("forward and backward" if fisher else "forward", peaks)
     smallest = peaks[LAYERS[0], TOKENS[0]]
     assert peaks[LAYERS[1], TOKENS[0]] < NOISE * smallest
     assert peaks[LAYERS[0], TOKENS[1]] < NOISE * smallest
+
+
+def write_down(passes: str, peaks: dict[tuple[int, int], int]) -> None:
+    """Leave the figures where the leaderboard's page takes them from."""
+    BENCH.mkdir(parents=True, exist_ok=True)
+    file = BENCH / "calibration_memory.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    entries = [
+        {"passes": passes, "layers": layers, "tokens": tokens, "peak_MB": round(peak / 1e6)}
+        for (layers, tokens), peak in peaks.items()
+    ]
+    others = [entry for entry in known if entry["passes"] != passes]
+    file.write_text(json.dumps(others + entries), encoding="utf-8")
 
 
 def make_model(folder: Path, layers: int) -> None:

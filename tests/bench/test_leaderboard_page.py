@@ -92,11 +92,12 @@ def test_calibration_memory_is_shown_as_it_was_measured(page: str) -> None:
 
 
 def test_what_was_predicted_stands_beside_what_was_measured() -> None:
-    """Where the engine predicts: a preset with uniform widths has nothing to choose between."""
-    chosen = make_result("fast", 0.3125, 2.0, more={"kl_predicted": 0.41, "kl_held_back": 0.47})
+    """Where a profile predicts: it knows some recipes, and a timed row has none."""
+    figures = {"kl_predicted": 0.41, "kl_predicted_low": 0.3, "kl_predicted_high": 0.6}
+    chosen = make_result("fast", 0.3125, 2.0, more=figures)
     head, *rows = section(markdown(ABOUT, [chosen, make_result("transmla", 0.3125, 3.65)]), "Predicted loss")
-    assert head[2:] == ["predicted", "held back from calibration, measured", "wikipedia-heldout, measured"]
-    assert rows == [["`fast`", "0.3125", "0.410", "0.470", "0.500"]]
+    assert head[2:6] == ["predicted", "at least", "at most", "measured on wikipedia-heldout"]
+    assert rows == [["`fast`", "0.3125", "0.410", "0.300", "0.600", "0.500", "x1.220"]]
 
 
 def test_the_head_says_how_to_repeat_the_run(page: str) -> None:

@@ -60,6 +60,7 @@ def test_a_profile_predicts_and_is_found_again(
     with_profile, sink = convert_to(spec, "with")
     assert any("not calibrating" in event.message for event in sink.of("log"))
     assert digest(with_profile) == digest(without)
+    assert sink.metrics["kl_predicted_low"] <= sink.metrics["kl_predicted"] <= sink.metrics["kl_predicted_high"]
     # made already: found, not made again
     assert make_profile(spec, home, Silent(), NeverCancel()) == folder
 

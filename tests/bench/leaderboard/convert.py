@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from core.errors import WorkbenchError
+from core.events import Event, NeverCancel
+from core.profiling import make_profile
 from core.settings import Settings
 from core.spec import JobSpec
 from leaderboard.results import Conversion
@@ -18,6 +20,13 @@ from leaderboard.setting import ROOT
 _LAST = 400
 
 
+class _Unheard:
+    """Where the events of making a profile go."""
+
+    def emit(self, event: Event) -> None:
+        del event
+
+
 class ConversionFailed(WorkbenchError):
     """The converting process ended without a converted model."""
 
@@ -25,8 +34,8 @@ class ConversionFailed(WorkbenchError):
 class Converter:
     """Runs conversions below `folder`; models are those of `settings`.
 
-    A timed conversion gets an empty data folder, so it calibrates for itself. What it left there is then laid
-    into the folder of all others.
+    A timed conversion gets an empty data folder, so it calibrates for itself. All others read one profile,
+    made before the first of them: the statistics, and so the converted bytes, are the same.
     """
 
     def __init__(self, folder: Path, settings: Settings) -> None:
@@ -44,10 +53,9 @@ class Converter:
             # partial work is not continued: the time of a conversion is that of a whole one
             shutil.rmtree(work, ignore_errors=True)
             home = self._home(work / "home" if is_timed else shared)
+            if not is_timed:
+                _profile(spec, home)
             self._run(spec, work, home)
-            if is_timed:
-                ignored = shutil.ignore_patterns(self._models.name)
-                shutil.copytree(home, self._home(shared), ignore=ignored, dirs_exist_ok=True)
         return out, Conversion.model_validate_json(answer.read_text(encoding="utf-8"))
 
     def forget(self, name: str) -> None:
@@ -78,6 +86,13 @@ class Converter:
             raise KeyboardInterrupt
         if done.returncode:
             raise ConversionFailed(_complaint(done.returncode, answer, log), hint=f"see {log}")
+
+
+def _profile(spec: JobSpec, home: Path) -> None:
+    try:
+        make_profile(spec, Settings(data_dir=home), _Unheard(), NeverCancel())
+    except WorkbenchError as error:
+        raise ConversionFailed(f"no profile: {error.message}", hint=error.hint) from error
 
 
 def _complaint(code: int, answer: Path, log: Path) -> str:

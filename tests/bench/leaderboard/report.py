@@ -189,22 +189,36 @@ def _times(results: Sequence[Result]) -> str:
 
 
 def _predictions(about: About, results: Sequence[Result]) -> str:
-    """What the engine expected, beside what was measured: on its own held-back text and on ours."""
-    predicted = [one for one in results if "kl_predicted" in one.conversion.metrics and not one.row.switched]
+    """What the model's profile says of a conversion before it starts, beside what was measured after."""
+    names = ("kl_predicted", "kl_predicted_low", "kl_predicted_high")
+    predicted = [one for one in results if not one.row.switched and names[0] in one.conversion.metrics]
     if not predicted:
         return ""
     text = about.setting.texts[0]
-    head = ["preset", "keep", "predicted", "held back from calibration, measured", f"{text}, measured"]
+    head = [
+        "preset",
+        "keep",
+        "predicted",
+        "at least",
+        "at most",
+        f"measured on {text}",
+        "measured / predicted",
+    ]
     rows = [
         [
             f"`{one.row.preset}`",
             f"{one.row.keep:g}",
-            *(f"{one.conversion.metrics[name]:.3f}" for name in ("kl_predicted", "kl_held_back")),
+            *(f"{one.conversion.metrics[name]:.3f}" for name in names),
             f"{one.quality[text].kl_to_base:.3f}",
+            ratio_text(one.quality[text].kl_to_base / one.conversion.metrics[names[0]]),
         ]
         for one in predicted
     ]
-    return "## Predicted loss\n\nKL to the original in nats per token.\n\n" + _table(head, rows)
+    return (
+        "## Predicted loss\n\nKL to the original in nats per token. The profile was fitted on text held back "
+        "from its calibration; the range is its error on budgets that the fit did not see.\n\n"
+        + _table(head, rows)
+    )
 
 
 def _memory(entries: Sequence[Mapping[str, Any]]) -> str:
