@@ -26,6 +26,7 @@ from core.export.record import sha256_of
 from core.facts import ModelFacts, read_facts
 from core.kv_budget import DTYPE_BYTES
 from core.planning import Plan, make_plan
+from core.refit import refit_windows
 from core.settings import Settings
 from core.spec import JobSpec
 from core.weights.index import read_index, weight_files
@@ -89,7 +90,7 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     check_weights(folder, read_index(folder))
     sample, held_back = _sample(spec, folder)
     _check_evaluation(spec, folder)
-    refit = _refit_windows(spec, sample)
+    refit = refit_windows(sample.windows, spec.calibration.refit_tokens if spec.recipe.refit_output else 0)
     check_output(workspace, _needed_bytes(sample, refit, facts, plan))
     family = find_architecture(facts.model_type)
     if family is None:
@@ -136,11 +137,6 @@ def _sample(spec: JobSpec, folder: Path) -> tuple[Sample, Tensor]:
     used = windows[: len(windows) - held][:wanted]
     fisher = min(asked.fisher_tokens, used.numel()) if spec.recipe.needs_fisher else 0
     return Sample(used, math.ceil(fisher / asked.context), asked.seed), windows[len(windows) - held :]
-
-
-def _refit_windows(spec: JobSpec, sample: Sample) -> Tensor:
-    wanted = math.ceil(spec.calibration.refit_tokens / spec.calibration.context)
-    return sample.windows[: wanted if spec.recipe.refit_output else 0]
 
 
 def _check_evaluation(spec: JobSpec, folder: Path) -> None:

@@ -39,7 +39,7 @@ from core.workspace import Workspace
 
 # the presets a profile speaks about, and the uniform budgets that are measured to fit its predictions
 RECIPES = ("quality", "fast")
-FITTED = (0.125, 0.1875, 0.25, 0.3125, 0.5)
+FITTED = (0.125, 0.1875, 0.25, 0.3125, 0.5, 0.75)
 # points of a tail that are stored; what lies between them is interpolated
 POINTS = 192
 # weights of a lost logit energy that are tried in the fit, beside none; its unit depends on the model

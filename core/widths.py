@@ -78,12 +78,13 @@ def _principal_rope_dim(keep: float, numbers: int, facts: ModelFacts) -> int:
 def _shared_rope_dim(keep: float, numbers: int, facts: ModelFacts) -> int:
     """Rotary dims for pairs chosen by damage and shared by all heads: 2 * 0.75 * sqrt(numbers).
 
-    The demo gets 10 of 48 and 16 of 120 numbers. Above half the cache they rise to all pairs of all heads.
+    The demo gets 10 of 48 and 16 of 120 numbers. Above half the cache they rise, slowly first, to all pairs
+    of all heads, where the conversion is exact.
     """
     everything = facts.kv_heads * facts.head_dim
     few = 2 * round(0.75 * math.sqrt(numbers))
     beyond = max(0.0, keep - 0.5) / 0.5
-    dims = 2 * math.floor((few + (everything - few) * beyond) / 2 + 1e-9)
+    dims = 2 * math.floor((few + (everything - few) * beyond**2) / 2 + 1e-9)
     return max(2, min(dims, everything))
 
 

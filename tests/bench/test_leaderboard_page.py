@@ -107,7 +107,7 @@ def test_the_head_says_how_to_repeat_the_run(page: str) -> None:
         "2 CPU cores",
         "2031-05-17",
         "torch 9.9",
-        "16 windows of 512",
+        "8 windows of 512",
         "16,352 predicted",
     ):
         assert word in head

@@ -19,7 +19,7 @@ from core.facts import read_facts
 from core.layer_weights import attention_weights
 from core.modeling import MLAForCausalLM
 from core.planning import make_plan
-from core.refit import RIDGE, OutputRefit
+from core.refit import RIDGE, OutputRefit, refit_windows
 from core.spec import JobSpec, Recipe
 from core.weights.skeleton import Skeleton, fill
 from core.weights.tensors import TensorSource
@@ -113,6 +113,25 @@ def test_streamed_fit_is_the_ridge_minimum(
         assert left.square().sum() < 0.9 * missed.square().sum()
         others = found.keys() - {"o_proj.weight", "o_proj.bias"}
         assert all(torch.equal(found[name], layer.tensors[name]) for name in others)
+
+
+@pytest.mark.parametrize(
+    ("shape", "tokens", "wanted"),
+    [
+        ((5, 512), 1024, (8, 128)),
+        ((5, 512), 1025, (12, 128)),
+        ((5, 300), 600, (4, 128)),
+        ((5, 20), 60, (3, 20)),
+    ],
+)
+def test_refit_windows_are_short_and_begin_where_calibration_does(
+    shape: tuple[int, int], tokens: int, wanted: tuple[int, int]
+) -> None:
+    windows = torch.arange(shape[0] * shape[1]).view(shape)
+    found = refit_windows(windows, tokens)
+    assert found.shape == wanted
+    assert torch.equal(found[0], windows[0, : wanted[1]])
+    assert len(refit_windows(windows, 0)) == 0
 
 
 def test_where_nothing_is_lost_nothing_changes(tiny_llama: Callable[..., Path], tmp_path: Path) -> None:

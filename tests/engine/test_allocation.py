@@ -54,8 +54,8 @@ def test_stopping_anywhere_in_the_choice_changes_no_byte(
 ) -> None:
     spec = tiny_spec(tiny_checkpoint, preset="fast", keep=0.4)
     whole, _ = convert_to(spec, "whole")
-    # one check for the stage, 9 steps of calibration for 4 layers, then 8 steps of the choice
-    for checks in (11, 16):
+    # one check for the stage, 9 steps of calibration for 4 layers, 8 of the choice; then the layers, refitted
+    for checks in (11, 16, 22):
         name = f"stopped-{checks}"
         with pytest.raises(Cancelled):
             convert_to(spec, name, CancelAfter(checks + 1))

@@ -60,7 +60,9 @@ def test_a_profile_predicts_and_is_found_again(
     with_profile, sink = convert_to(spec, "with")
     assert any("not calibrating" in event.message for event in sink.of("log"))
     assert digest(with_profile) == digest(without)
-    assert sink.metrics["kl_predicted_low"] <= sink.metrics["kl_predicted"] <= sink.metrics["kl_predicted_high"]
+    assert (
+        sink.metrics["kl_predicted_low"] <= sink.metrics["kl_predicted"] <= sink.metrics["kl_predicted_high"]
+    )
     # made already: found, not made again
     assert make_profile(spec, home, Silent(), NeverCancel()) == folder
 
@@ -72,7 +74,7 @@ def test_the_stored_points_are_what_was_measured(
     for curves in load_profile(folder).recipes:
         assert [point.keep for point in curves.points] == list(FITTED)
         assert all(point.measured > 0 for point in curves.points)
-        # a line through five points cannot miss them by more than a point it never saw
+        # a line through some points cannot miss them by more than a point it never saw
         for point in curves.points:
             assert point.predicted / point.measured < curves.spread * 1.0001
             assert point.measured / point.predicted < curves.spread * 1.0001

@@ -19,7 +19,7 @@ class Setting(Frozen):
     calibration: Calibration = Calibration()
     texts: tuple[str, ...] = ("wikipedia-heldout", "news")
     context: int = 512
-    windows: int = 16
+    windows: int = 8
     long_text: str = "wikipedia-heldout"
     long_context: int = 8192
     long_windows: int = 1
