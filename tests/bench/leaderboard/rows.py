@@ -67,7 +67,8 @@ def families() -> list[str]:
 
 
 def preset_rows(presets: Iterable[str], keeps: Iterable[float]) -> list[Row]:
-    """Every preset at every budget, the timed one first: what it measures serves the others."""
+    """Every preset at every budget, the timed ones first: they want the machine for themselves."""
+    asked = list(presets)
     budgets = sorted(keeps, key=lambda keep: (keep != MAIN_KEEP, -keep))
     return [
         Row(
@@ -77,8 +78,8 @@ def preset_rows(presets: Iterable[str], keeps: Iterable[float]) -> list[Row]:
             is_timed=keep == MAIN_KEEP,
             by_position=keep == MAIN_KEEP and preset in BY_POSITION,
         )
-        for preset in presets
         for keep in budgets
+        for preset in asked
     ]
 
 

@@ -26,4 +26,4 @@ class Setting(Frozen):
 
 
 QUICK = Setting()
-FULL = Setting(windows=32, long_windows=2)
+FULL = Setting(windows=16, long_windows=2)
