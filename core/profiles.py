@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from core.errors import StateError
+from core.loss_fit import LossFit
 from core.spec import Frozen, JobSpec, Recipe
 from core.widths import Widths
 
@@ -33,37 +34,34 @@ class LayerCurves(Frozen):
 
 
 class MeasuredPoint(Frozen):
-    """One uniform budget that was tried on held-back text; losses are KL in nats per token."""
+    """Widths, the same in all layers, that were tried on held-back text, and their KL in nats per token."""
 
     keep: float
-    predicted: float
+    rope_dim: int
+    rank: int
     measured: float
 
 
 class RecipeCurves(Frozen):
-    """What one recipe loses on one model: KL = scale * (sum of tails + rope_weight * rope_lost)^exponent.
+    """What one recipe loses on one model: `fit` of the sum over layers of tails and rope_weight * rope_lost.
 
-    The three constants are fitted to `points`. `spread` is the largest factor by which a point that the fit
-    did not see was missed (leave one out): a prediction is meant as loss / spread to loss * spread.
+    rope_weight and fit are those that miss `points` least.
     """
 
     recipe: Recipe
     ranks: tuple[int, ...]
     layers: tuple[LayerCurves, ...]
     rope_weight: float
-    scale: float
-    exponent: float
-    spread: float
+    fit: LossFit
     points: tuple[MeasuredPoint, ...]
 
-    def raw(self, widths: Sequence[Widths], rope_weight: float | None = None) -> float:
+    def raw(self, widths: Sequence[Widths]) -> float:
         """The sum that the fit turns into a loss."""
-        weight = self.rope_weight if rope_weight is None else rope_weight
         total = 0.0
         for layer, one in zip(self.layers, widths, strict=True):
             tails = [_between(self.ranks, tail, one.rank) for tail in layer.tail]
             total += _between(layer.rope_dims, tails, one.rope_dim)
-            total += weight * _between(layer.rope_dims, layer.rope_lost, one.rope_dim)
+            total += self.rope_weight * _between(layer.rope_dims, layer.rope_lost, one.rope_dim)
         return total
 
 
@@ -78,7 +76,7 @@ class Prediction(Frozen):
 class Profile(Frozen):
     """`profile.json`: where it came from, and the curves of every recipe it knows."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     fingerprint: str
     model: str
     text: str
@@ -90,8 +88,8 @@ class Profile(Frozen):
         """The loss of `widths`, one per layer; None when this profile says nothing about the recipe."""
         for curves in self.recipes:
             if same_curves(curves.recipe, recipe) and len(widths) == len(curves.layers):
-                loss = curves.scale * curves.raw(widths) ** curves.exponent
-                return Prediction(loss=loss, low=loss / curves.spread, high=loss * curves.spread)
+                loss, spread = curves.fit.loss(curves.raw(widths)), curves.fit.spread
+                return Prediction(loss=loss, low=loss / spread, high=loss * spread)
         return None
 
 

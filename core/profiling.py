@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a profile: calibrate, describe every layer to the recipes, fit predictions to measured losses."""
 
-import math
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from core.calibrate.layer_statistics import load_statistics
@@ -12,7 +10,9 @@ from core.calibrate.steps import calibrate, step_count
 from core.convert import converters_for
 from core.events import Cancel, Progress, Sink, StageStarted
 from core.export.folder import mla_config
+from core.facts import ModelFacts
 from core.layer_weights import attention_weights
+from core.loss_fit import LossFit, fit_losses
 from core.planning import make_plan
 from core.preflight import Prepared, prepare, remove_empty
 from core.presets import PRESETS
@@ -30,11 +30,11 @@ from core.profiles import (
 )
 from core.refit import OutputRefit
 from core.settings import Settings
-from core.spec import JobSpec
+from core.spec import JobSpec, Recipe
 from core.trial import Trial
 from core.weights.skeleton import Skeleton
 from core.weights.tensors import TensorSource
-from core.widths import Widths, solve
+from core.widths import Widths, groups_of, most_rope_dims, solve
 from core.workspace import Workspace
 
 # the presets a profile speaks about, and the uniform budgets that are measured to fit its predictions
@@ -42,6 +42,8 @@ RECIPES = ("quality", "fast")
 FITTED = (0.125, 0.1875, 0.25, 0.3125, 0.5, 0.75)
 # points of a tail that are stored; what lies between them is interpolated
 POINTS = 192
+# Rotary dims are measured apart from the latent at this budget: this many times those of the rule
+ROPE_KEEP, ROPE_FACTORS = 0.3125, (0.5, 2.0)
 # weights of a lost logit energy that are tried in the fit, beside none; its unit depends on the model
 _WEIGHTS = (0.0, *(10.0 ** (power / 4) for power in range(-32, 1)))
 
@@ -105,10 +107,13 @@ class _Curves:
         self._states = statistics.with_name("refit")
         recipe = PRESETS[preset].recipe
         self._shrinkage = spec.calibration.shrinkage
-        specs = {keep: spec.model_copy(update={"recipe": recipe, "keep": keep}) for keep in FITTED}
+        asked = spec.model_copy(update={"recipe": recipe})
         self._recipe = recipe
-        self._widths = {keep: solve(one, ready.facts) for keep, one in specs.items()}
-        self._plans = {str(keep): make_plan(one, ready.facts) for keep, one in specs.items()}
+        self._widths = tried_widths(asked, ready.facts)
+        self._plans = {
+            name: make_plan(asked, ready.facts, [widths] * ready.facts.layers)
+            for name, widths in self._widths.items()
+        }
         self._layers: list[LayerProfile] = []
         self._measured: dict[str, float] = {}
 
@@ -126,14 +131,14 @@ class _Curves:
                 attention_weights(source, ready.family, index, ready.device),
                 statistics,
                 self._skeleton.inv_freq,
-                self._plans[str(FITTED[0])].layers[index],
+                next(iter(self._plans.values())).layers[index],
                 self._recipe,
                 self._shrinkage,
             )
             self._layers.append(profile_layer(list(converters.items()), statistics))
             latent = {
-                str(keep): converters[widths.rope_dim].at(self._plans[str(keep)].layers[index])
-                for keep, widths in self._widths.items()
+                name: converters[widths.rope_dim].at(self._plans[name].layers[index])
+                for name, widths in self._widths.items()
             }
             trial.advance(index, refit.advance(index, latent) if self._recipe.refit_output else latent)
             yield f"layer {index}: profiled for layout {self._recipe.layout}"
@@ -155,57 +160,45 @@ class _Curves:
             )
             for one in self._layers
         )
-        unfitted = RecipeCurves(
-            recipe=self._recipe,
-            ranks=ranks,
-            layers=layers,
-            rope_weight=0.0,
-            scale=1.0,
-            exponent=1.0,
-            spread=1.0,
-            points=(),
-        )
-        count = len(layers)
-        widths: list[Sequence[Widths]] = [[one] * count for one in self._widths.values()]
-        measured = [self._measured[str(keep)] for keep in self._widths]
-        fits = {weight: fit([unfitted.raw(one, weight) for one in widths], measured) for weight in _WEIGHTS}
-        weight, best = min(fits.items(), key=lambda one: one[1].spread)
-        raw = [unfitted.raw(one, weight) for one in widths]
         points = tuple(
-            MeasuredPoint(keep=keep, predicted=best.scale * value**best.exponent, measured=loss)
-            for keep, value, loss in zip(self._widths, raw, measured, strict=True)
+            MeasuredPoint(
+                keep=self._plans[name].keep,
+                rope_dim=one.rope_dim,
+                rank=one.rank,
+                measured=self._measured[name],
+            )
+            for name, one in self._widths.items()
         )
-        update = {"rope_weight": weight, "scale": best.scale, "exponent": best.exponent}
-        return unfitted.model_copy(update=update | {"spread": best.spread, "points": points})
+        return fitted_curves(self._recipe, ranks, layers, points)
 
 
-@dataclass(frozen=True)
-class Fit:
-    """measured ~ scale * raw^exponent; `spread` is the worst factor of a point left out of the fit."""
-
-    scale: float
-    exponent: float
-    spread: float
-
-
-def fit(raw: Sequence[float], measured: Sequence[float]) -> Fit:
-    """Least squares between the logarithms, with the error on points the line did not see."""
-    # a loss of nothing has no logarithm; 1e-9 nats is below what float32 logits can show
-    x, y = ([math.log(max(one, 1e-9)) for one in values] for values in (raw, measured))
-    scale, exponent = _line(x, y)
-    worst = 0.0
-    for left_out in range(len(x)):
-        others = [index for index in range(len(x)) if index != left_out]
-        offset, slope = _line([x[index] for index in others], [y[index] for index in others])
-        worst = max(worst, abs(offset + slope * x[left_out] - y[left_out]))
-    return Fit(math.exp(scale), exponent, math.exp(worst))
+def tried_widths(spec: JobSpec, facts: ModelFacts) -> dict[str, Widths]:
+    """What is measured: budgets, and at one of them other rotary dims, where the layout has any."""
+    found = {f"keep {keep:g}": solve(spec.model_copy(update={"keep": keep}), facts) for keep in FITTED}
+    usual, groups = solve(spec.model_copy(update={"keep": ROPE_KEEP}), facts), groups_of(spec.recipe, facts)
+    for factor in ROPE_FACTORS if groups else ():
+        dims = 2 * round(usual.rope_dim * factor / 2)
+        rank = usual.rank + groups * (usual.rope_dim - dims)
+        if 2 <= dims <= most_rope_dims(spec.recipe, facts) and rank >= 1 and dims != usual.rope_dim:
+            found[f"{dims} rotary dims"] = Widths(dims, rank)
+    return found
 
 
-def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """(offset, slope) of the least-squares line; flat when all x are the same."""
-    centre, height = sum(x) / len(x), sum(y) / len(y)
-    below = sum((one - centre) ** 2 for one in x)
-    slope = (
-        sum((one - centre) * (two - height) for one, two in zip(x, y, strict=True)) / below if below else 0.0
-    )
-    return height - slope * centre, slope
+def fitted_curves(
+    recipe: Recipe,
+    ranks: tuple[int, ...],
+    layers: tuple[LayerCurves, ...],
+    points: tuple[MeasuredPoint, ...],
+) -> RecipeCurves:
+    """The curves with the weight of rotations whose fit misses `points` least."""
+    measured = [point.measured for point in points]
+
+    def at(weight: float) -> RecipeCurves:
+        blank = LossFit(knots=(), slope=1.0, spread=1.0)
+        curves = RecipeCurves(
+            recipe=recipe, ranks=ranks, layers=layers, rope_weight=weight, fit=blank, points=points
+        )
+        raw = [curves.raw([Widths(point.rope_dim, point.rank)] * len(layers)) for point in points]
+        return curves.model_copy(update={"fit": fit_losses(raw, measured)})
+
+    return min((at(weight) for weight in _WEIGHTS), key=lambda curves: curves.fit.spread)

@@ -25,7 +25,11 @@ def run_profile(spec: JobSpec, out: Path | None, settings: Settings) -> dict[str
         shutil.copyfile(folder / FILE, out / FILE)
     found = load_profile(folder)
     recipes = [
-        {"layout": one.recipe.layout, "spread": one.spread, "points": [p.model_dump() for p in one.points]}
+        {
+            "layout": one.recipe.layout,
+            "spread": one.fit.spread,
+            "points": [p.model_dump() for p in one.points],
+        }
         for one in found.recipes
     ]
     return found.model_dump(exclude={"recipes"}) | {"folder": str(folder), "recipes": recipes}

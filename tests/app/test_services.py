@@ -20,6 +20,7 @@ from app.services.widths import cached_words
 from app.services.workbench import Workbench
 from app.ui.components.cost import cost_card
 from app.ui.components.results import summary
+from core.loss_fit import LossFit
 from core.presets import PRESETS, spec_from_preset
 from core.profiles import LayerCurves, Profile, RecipeCurves
 from core.spec import JobSpec, parse_spec
@@ -246,9 +247,7 @@ def test_quality_is_predicted_from_a_profile_or_not_at_all(bench: Workbench, tin
             ranks=(1, 64),
             layers=(layer,) * 4,
             rope_weight=1.0,
-            scale=scale,
-            exponent=1.0,
-            spread=1.5,
+            fit=LossFit(knots=((1.0, scale),), slope=1.0, spread=1.5),
             points=(),
         )
         profile = Profile(

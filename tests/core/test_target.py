@@ -7,6 +7,7 @@ import pytest
 
 from core.errors import SpecError
 from core.facts import ModelFacts, read_facts
+from core.loss_fit import LossFit
 from core.presets import PRESETS
 from core.profiles import LayerCurves, Profile, RecipeCurves
 from core.spec import JobSpec
@@ -27,9 +28,7 @@ def profile_of(facts: ModelFacts) -> Profile:
         ranks=(0, full),
         layers=(curves,) * facts.layers,
         rope_weight=0.0,
-        scale=0.5,
-        exponent=1.0,
-        spread=1.2,
+        fit=LossFit(knots=((1.0, 0.5),), slope=1.0, spread=1.2),
         points=(),
     )
     return Profile(fingerprint="f", model=facts.name, text="t", tokens=1, fisher_windows=1, recipes=(known,))
