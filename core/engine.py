@@ -106,6 +106,9 @@ class Conversion:
             steps = calibrate(self._skeleton, ready.facts, ready.family, ready.sample, folder)
         else:
             self._log("a stored profile has the statistics of this model and text: not calibrating again")
+        tokens = ready.sample.windows.numel() if total else 0
+        # not recorded: equal specs give equal bytes, whether a profile was there or not
+        self._sink.emit(Metric(name="calibrated_tokens", value=tokens, unit="tokens"))
         choosing = None
         if self._spec.recipe.allocate != "uniform":
             choosing = Choosing(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a job would take here, scaled from the last one that was done here; no job, no guess."""
 
+import math
+
 from app.services.workbench import Workbench
 from core.errors import WorkbenchError
 from core.facts import ModelFacts
@@ -27,16 +29,31 @@ def predicted_seconds(workbench: Workbench, spec: JobSpec, facts: ModelFacts) ->
     for job in workbench.store.list(states=[State.DONE], limit=5):
         rate = _rate(workbench, job)
         if rate is not None:
-            return FIXED_SECONDS + work(spec, facts) / rate
+            return (
+                FIXED_SECONDS + work(spec, facts, calibrates=not _is_profiled(workbench, spec, facts)) / rate
+            )
     return None
 
 
-def work(spec: JobSpec, facts: ModelFacts) -> float:
+def _is_profiled(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> bool:
+    """Whether the model's newest profile looks like the calibration of `spec`; the engine compares hashes."""
+    found, asked = workbench.profiles.newest(workbench.settings.home, facts.name), spec.calibration
+    windows = min(asked.fisher_tokens, asked.tokens) / asked.context
+    return (
+        found is not None
+        and found.text == asked.text
+        and found.tokens == asked.tokens // asked.context * asked.context
+        and (not spec.recipe.needs_fisher or found.fisher_windows == math.ceil(windows))
+    )
+
+
+def work(spec: JobSpec, facts: ModelFacts, *, calibrates: bool = True) -> float:
     """Multiply-adds, roughly: every token passes the layers' weights forward, some backward too."""
     head = facts.vocab_size * facts.hidden_size
     layers = max(0, facts.parameters - head * (1 if facts.is_tied else 2))
-    total = spec.calibration.tokens * (layers + _STATISTICS_SQUARES * facts.layers * facts.hidden_size**2)
-    if spec.recipe.needs_fisher:
+    per_token = layers + _STATISTICS_SQUARES * facts.layers * facts.hidden_size**2
+    total = spec.calibration.tokens * per_token if calibrates else 0
+    if spec.recipe.needs_fisher and calibrates:
         total += min(spec.calibration.fisher_tokens, spec.calibration.tokens) * _BACKWARD * (layers + head)
     if spec.recipe.refit_output:
         # the original's layers, and the converted attention
@@ -61,4 +78,5 @@ def _rate(workbench: Workbench, job: JobView) -> float | None:
     except WorkbenchError:
         return None
     # a tiny model is all start-up: then at least a tenth of its time was work
-    return work(job.spec, facts) / max(seconds - FIXED_SECONDS, seconds / 10)
+    calibrates = job.metrics.get("calibrated_tokens", 1) > 0
+    return work(job.spec, facts, calibrates=calibrates) / max(seconds - FIXED_SECONDS, seconds / 10)

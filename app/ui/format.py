@@ -62,6 +62,11 @@ def number(value: float) -> str:
     return f"{value:.4g}" if abs(value) >= 1e-3 else f"{value:.2e}"
 
 
+def guess(value: float) -> str:
+    """A predicted value: more than two significant digits would promise too much."""
+    return f"{value:.2g}" if value >= 1e-3 else "under 0.001"
+
+
 def duration(seconds: float) -> str:
     """Elapsed or remaining time: "8 s", "1 min 52 s", "2 h 05 min"."""
     whole = max(0, round(seconds))

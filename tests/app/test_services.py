@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -228,6 +229,36 @@ def test_time_is_foreseen_from_the_last_job_here_or_not_at_all(
     slower = estimate(bench, asked | {"recipe": backwards}, 1, 1)
     assert slower.seconds is not None
     assert slower.seconds > 105
+
+
+def test_a_profile_shortens_the_time_that_is_foreseen(bench: Workbench, tiny_checkpoint: Path) -> None:
+    """By what calibration would take; not when it is of another text, or lacks the backward pass."""
+    spec = spec_from_preset("mha2mla", model=str(tiny_checkpoint), **TEXT)
+    finish_job(bench, {"config.json": b"{}"}, spec, seconds=100.0)
+    asked = spec.model_dump()
+    without = estimate(bench, asked, 1, 1)
+    assert without.facts is not None
+    profile = Profile(
+        fingerprint="one",
+        model=without.facts.name,
+        text=spec.calibration.text,
+        tokens=spec.calibration.tokens,
+        fisher_windows=0,
+        recipes=(),
+    )
+    folder = bench.settings.home / "profiles" / "one"
+    folder.mkdir(parents=True)
+
+    def seconds(stored: Profile, request: dict[str, Any]) -> float:
+        (folder / "profile.json").write_text(stored.model_dump_json())
+        found = estimate(bench, request, 1, 1).seconds
+        assert found is not None
+        return found
+
+    assert seconds(profile, asked) < 0.9 * 100.0
+    assert seconds(profile.model_copy(update={"text": "another"}), asked) == pytest.approx(100.0)
+    backwards = asked | {"recipe": asked["recipe"] | {"factor_output": "fisher"}}
+    assert seconds(profile, backwards) > 100.0
 
 
 def test_quality_is_predicted_from_a_profile_or_not_at_all(bench: Workbench, tiny_checkpoint: Path) -> None:

@@ -6,7 +6,7 @@ from html import escape
 from app.services.estimate import Estimate
 from app.services.widths import cached_words
 from app.ui.components.chips import source, term
-from app.ui.format import byte_unit, context, count, number, percent, rough_duration, size, times
+from app.ui.format import byte_unit, context, count, guess, percent, rough_duration, size, times
 from core.planning import Plan
 from core.widths import PRE_ROPE
 
@@ -89,9 +89,9 @@ def _quality(estimate: Estimate) -> str:
         model = escape(estimate.facts.name if estimate.facts else "MODEL")
         how = f"predicted once <code>mla-workbench profile {model}</code> has run"
         return _wordy("Quality", f"measured by the job; {how}")
-    span = f"{number(found.low)} to {number(found.high)}"
+    span = f"{guess(found.low)} to {guess(found.high)}"
     return (
-        f"<dt>{term('KL to the original', 'kl')}</dt><dd>{number(found.loss)} nats ({span})"
+        f"<dt>{term('KL to the original', 'kl')}</dt><dd>{guess(found.loss)} nats ({span})"
         f"{source('predicted')}</dd>"
     )
 
