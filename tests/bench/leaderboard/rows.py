@@ -23,15 +23,13 @@ ABLATIONS: Sequence[Ablation] = (
     ("keys and values apart", "quality", {"factor_form": "split"}),
     ("equal widths", "quality", {"allocate": "uniform"}),
     ("no biases for the mean", "quality", {"mean_bias": False}),
+    ("W_O as it was", "quality", {"refit_output": False}),
     ("heads not mixed", "fast", {"rope_mix": "none", "freqfold": 1}),
     ("real mixing", "fast", {"rope_mix": "roro"}),
     ("frequencies not folded", "fast", {"freqfold": 1}),
     ("fastest pairs keep RoPE", "fast", {"rope_select": "high"}),
     ("dropped rotations not replaced", "fast", {"rope_derotate": "identity"}),
-    ("tokens count the same", "fast", {"factor_input": "root-covariance"}),
-    ("channels balanced only", "fast", {"factor_output": "balanced"}),
-    ("equal widths", "fast", {"allocate": "uniform"}),
-    ("no biases for the mean", "fast", {"mean_bias": False}),
+    ("W_O as it was", "fast", {"refit_output": False}),
 )
 
 
