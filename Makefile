@@ -47,7 +47,7 @@ bench: install
 	@$(BIN)/python -m pytest tests/bench --numprocesses 0 --override-ini python_files='bench_*.py' -s
 	@$(MAKE) --no-print-directory leaderboard
 
-# under an hour on 2 cores, and resumable: Ctrl-C and again. FULL=1 reads twice the text; make leaderboard
+# about an hour on 2 cores, and resumable: Ctrl-C and again. FULL=1 reads twice the text; make leaderboard
 # ARGS=--help lists what can be left out
 leaderboard: install
 	@PYTHONPATH=tests/bench $(BIN)/python -m leaderboard $(if $(filter 1,$(FULL))$(filter 0,$(QUICK)),--full) $(ARGS)

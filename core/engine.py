@@ -15,7 +15,6 @@ from core.calibrate.layer_statistics import load_statistics
 from core.calibrate.steps import calibrate, step_count
 from core.choosing import Allocation, Choosing
 from core.convert import AttentionWeights, convert_layer
-from core.errors import OutputError
 from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
 from core.export.card import write_card
 from core.export.folder import mla_config, write_small_files
@@ -38,10 +37,7 @@ from core.weights.skeleton import Skeleton
 from core.weights.space import disk_error, is_disk_error
 from core.weights.tensors import TORCH_DTYPES, TensorSource
 from core.weights.writer import ShardWriter, Unit
-from core.workspace import Workspace
-
-# names the conversion that a work folder belongs to
-_MARK = "fingerprint"
+from core.workspace import Workspace, own_work
 
 
 def convert(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, settings: Settings) -> None:
@@ -52,7 +48,7 @@ def convert(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, set
     started = time.monotonic()
     sink.emit(StageStarted(stage="preparing"))
     ready = prepare(spec, workspace, settings)
-    _own_work(workspace, ready.fingerprint, sink)
+    own_work(workspace, ready.fingerprint, sink)
     try:
         Conversion(spec, workspace, ready, sink, cancel, settings.home).run()
     except OSError as error:
@@ -292,25 +288,3 @@ class Conversion:
 
     def _log(self, message: str, level: Any = "info") -> None:
         self._sink.emit(Log(message=message, level=level))
-
-
-def _own_work(workspace: Workspace, fingerprint: str, sink: Sink) -> None:
-    """Continue our own partial work, start over when it is of another model, text or recipe.
-
-    Raises OutputError when the work folder holds anything that is not ours: nothing of a user is removed.
-    """
-    mark = workspace.work / _MARK
-    found = [entry for entry in workspace.work.iterdir() if not entry.name.startswith(".")]
-    if found and not mark.is_file():
-        raise OutputError(
-            f"'{workspace.work}' exists and was not made by a conversion",
-            hint="choose another output folder, or move that folder away",
-            field="out",
-        )
-    if found and mark.read_text() != fingerprint:
-        sink.emit(Log(level="warning", message="partial work of another conversion was found: starting over"))
-        for entry in found:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    elif (workspace.work / "manifest.json").is_file():
-        sink.emit(Log(message="continuing with what an earlier run finished"))
-    mark.write_text(fingerprint)

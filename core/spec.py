@@ -117,9 +117,9 @@ class Calibration(Frozen):
     )
     refit_tokens: int = Field(
         8_192,
-        ge=0,
+        ge=64,
         le=10_000_000,
-        description="how many of the tokens W_O is fitted anew on, when the recipe does; 0 switches it off",
+        description="how many of the tokens W_O is fitted anew on, when the recipe does",
     )
     shrinkage: float = Field(
         1e-6,
@@ -209,18 +209,12 @@ class JobSpec(Frozen):
         return value
 
     @model_validator(mode="after")
-    def _tokens_are_there(self) -> Self:
+    def _gradients_are_there(self) -> Self:
         if self.recipe.needs_fisher and not self.calibration.fisher_tokens:
             raise SpecError(
                 "the recipe weighs by the loss, and fisher_tokens 0 switches the backward pass off",
                 hint="set fisher_tokens to 8192, or choose other metrics, constants and allocation",
                 field="calibration.fisher_tokens",
-            )
-        if self.recipe.refit_output and not self.calibration.refit_tokens:
-            raise SpecError(
-                "the recipe fits W_O anew, and refit_tokens 0 leaves nothing to fit it on",
-                hint="set refit_tokens to 8192, or refit_output to false",
-                field="calibration.refit_tokens",
             )
         return self
 

@@ -14,8 +14,8 @@ from core.widths import solve
 def keep_for_loss(spec: JobSpec, facts: ModelFacts, profile: Profile | None, most: float) -> float:
     """The smallest `keep` whose predicted KL to the original is at most `most` nats per token.
 
-    Budgets are tried in steps of one number per token and layer, all layers the same; an allocation over
-    layers then loses no more. Raises SpecError when no profile can say.
+    Budgets are tried in steps of one number per token and layer, all layers the same.
+    Raises SpecError when no profile can say.
     """
     if not most > 0 or not math.isfinite(most):
         raise SpecError(

@@ -11,7 +11,7 @@ from core.presets import PRESETS, find_preset, spec_from_preset
 from core.spec import Frozen, JobSpec, Recipe
 from leaderboard.setting import MAIN_KEEP, Setting
 
-# what is compared by position up to long_context, at MAIN_KEEP, once such a preset exists
+# what is compared by position up to long_context, at MAIN_KEEP
 BY_POSITION = ("fast", "quality")
 
 # (what is switched, the preset it is switched in, the choices laid over its recipe), all at MAIN_KEEP
@@ -40,7 +40,7 @@ class Row(Frozen):
     preset: str
     keep: float
     switched: dict[str, Any] = Field(default_factory=dict)
-    # timed rows pay for their own calibration; the others may reuse what an earlier row measured
+    # timed rows pay for their own calibration; the others read one stored profile
     is_timed: bool = False
     by_position: bool = False
 
