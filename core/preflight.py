@@ -136,7 +136,10 @@ def _sample(spec: JobSpec, folder: Path) -> tuple[Sample, Tensor]:
     held = min(compared, max(len(windows) - wanted, len(windows) // 8, 1)) if compared else 0
     used = windows[: len(windows) - held][:wanted]
     fisher = min(asked.fisher_tokens, used.numel()) if spec.recipe.needs_fisher else 0
-    return Sample(used, math.ceil(fisher / asked.context), asked.seed), windows[len(windows) - held :]
+    sample = Sample(
+        used, math.ceil(fisher / asked.context), asked.seed, derotation=spec.recipe.needs_derotation
+    )
+    return sample, windows[len(windows) - held :]
 
 
 def _check_evaluation(spec: JobSpec, folder: Path) -> None:

@@ -141,8 +141,10 @@ def newest_profile(home: Path, model: str) -> Profile | None:
 
 
 def spec_for_profile(spec: JobSpec) -> JobSpec:
-    """The spec that serves every recipe: with a backward pass, text held back and text to refit on."""
-    recipe = Recipe(factor_output="fisher", allocate="loss-aware", refit_output=True)
+    """The spec that serves every recipe: with all of the backward pass, text held back and text to refit."""
+    recipe = Recipe(
+        factor_output="fisher", allocate="loss-aware", rope_derotate="expected", refit_output=True
+    )
     update: dict[str, Any] = {"recipe": recipe, "evaluation": None, "keep": 1.0}
     return spec.model_copy(update=update | {"rope_dim": None, "kv_rank": None, "preset": None})
 

@@ -56,8 +56,13 @@ class Recipe(Frozen):
             self.factor_input == "root-fisher"
             or self.factor_output == "fisher"
             or self.allocate == "loss-aware"
-            or self.rope_derotate == "expected"
+            or self.needs_derotation
         )
+
+    @property
+    def needs_derotation(self) -> bool:
+        """Whether that backward pass has to find the constants that replace rotations."""
+        return self.rope_derotate == "expected"
 
     @model_validator(mode="after")
     def _choices_fit(self) -> Self:

@@ -18,7 +18,8 @@ class LayerStatistics:
     x is the input of the projections (after the norm). g = [g_k; g_v] are the gradients of the loss at the
     outputs of the key and value projections (before RoPE); the loss is
     -log p(y) with y drawn from the model itself, so E[g g^T] is the Fisher information, the second-order
-    term of the KL divergence to the original. Fisher fields are None when that pass was not asked for.
+    term of the KL divergence to the original. Fisher fields are None when that pass was not asked for, and
+    derotation when only it was not.
 
     contribution      (n_kv, d_h/2)  MHA2MLA's 2-norm score, see core/rope/scores.py
     input_covariance  (d, d)         E[x x^T], not centred

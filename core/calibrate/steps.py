@@ -17,11 +17,13 @@ from core.weights.skeleton import Skeleton
 @dataclass(frozen=True)
 class Sample:
     """What calibration reads: token ids `windows` (n, context), of which the first `fisher_windows` go
-    through the backward pass too (0: no backward pass). `seed` draws labels and attention windows."""
+    through the backward pass too (0: no backward pass), with `derotation` for the constants that replace
+    rotations as well. `seed` draws labels and attention windows."""
 
     windows: Tensor
     fisher_windows: int = 0
     seed: int = 0
+    derotation: bool = False
 
 
 def step_count(layers: int, sample: Sample) -> int:
@@ -40,7 +42,14 @@ def calibrate(
         return
     tokens = fisher_windows * windows.shape[1]
     for index in collect_fisher(
-        skeleton, facts, family, windows, folder, seed=seed, fisher_windows=fisher_windows
+        skeleton,
+        facts,
+        family,
+        windows,
+        folder,
+        seed=seed,
+        fisher_windows=fisher_windows,
+        derotation=sample.derotation,
     ):
         name = f"layer {index}" if index < facts.layers else "head"
         yield f"{name}, backwards: {tokens:,} tokens"

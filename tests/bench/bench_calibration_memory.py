@@ -87,7 +87,8 @@ def main(model: Path, folder: Path, windows: int, fisher_windows: int) -> None:
     return_freed_memory()
     ids = torch.randint(2, 256, (windows, CONTEXT), generator=torch.Generator().manual_seed(0))
     skeleton = Skeleton(model, LLAMA, torch.device("cpu"))
-    for _ in calibrate(skeleton, read_facts(str(model)), LLAMA, Sample(ids, fisher_windows), folder):
+    sample = Sample(ids, fisher_windows, derotation=True)
+    for _ in calibrate(skeleton, read_facts(str(model)), LLAMA, sample, folder):
         pass
     print(peak_memory_bytes())
 
