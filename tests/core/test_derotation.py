@@ -120,8 +120,8 @@ def test_streamed_constants_equal_autograd_through_the_whole_model(
     model = tiny_llama(attention_bias=True, num_hidden_layers=2)
     windows = torch.randint(2, 256, (3, 20), generator=torch.Generator().manual_seed(5))
     skeleton, facts = Skeleton(model, LLAMA, torch.device("cpu")), read_facts(str(model))
-    sample = Sample(windows, fisher_windows=3, seed=7, derotation=True)
-    list(calibrate(skeleton, facts, LLAMA, sample, tmp_path))
+    read = Sample(windows, fisher_windows=3, seed=7, derotation=True)
+    list(calibrate(skeleton, facts, LLAMA, read, tmp_path))
     whole = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     seen: list[dict[str, Tensor]] = [{} for _ in whole.model.layers]
     for kept, block in zip(seen, whole.model.layers, strict=True):
