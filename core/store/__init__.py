@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record of every job. Only this package and migrations/ know the database."""
 
+from core.store import chat_record  # noqa: F401
 from core.store.bell import RUN_QUEUE, RUN_TASK, Bell
 from core.store.leases import Lease
 from core.store.presence import WorkerView
