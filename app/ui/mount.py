@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from app.services.workbench import Workbench
 from app.ui.pages import job, jobs, new
 from app.ui.strings import PRODUCT
-from app.ui.theme import STYLE, make_theme
+from app.ui.theme import make_theme, scripts, style_sheet
 
 
 def make_page(workbench: Workbench) -> gr.Blocks:
@@ -38,7 +38,8 @@ def mount_page(app: FastAPI, workbench: Workbench) -> FastAPI:
             make_page(workbench),
             path="",
             theme=make_theme(),
-            css=STYLE.read_text(encoding="utf-8"),
+            css=style_sheet(),
+            head=scripts(),
             ssr_mode=False,
             run_history=False,
             enable_monitoring=False,

@@ -5,11 +5,25 @@ from pathlib import Path
 
 import gradio as gr
 
-STYLE = Path(__file__).parent / "static" / "style.css"
+_STATIC = Path(__file__).parent / "static"
+# defines the tokens that the other sheets use
+_FIRST = "style.css"
 
 # names only, all of them installed with some operating system: nothing is fetched
 _TEXT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "DejaVu Sans", "sans-serif")
 _MONO = ("ui-monospace", "SF Mono", "Menlo", "Consolas", "Liberation Mono", "DejaVu Sans Mono", "monospace")
+
+
+def style_sheet() -> str:
+    """Every .css file of the static folder as one sheet, the tokens first."""
+    files = sorted(_STATIC.glob("*.css"), key=lambda file: (file.name != _FIRST, file.name))
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def scripts() -> str:
+    """Every .js file of the static folder, as what stands in the head of each page."""
+    files = sorted(_STATIC.glob("*.js"))
+    return "".join(f"<script>\n{file.read_text(encoding='utf-8')}</script>" for file in files)
 
 
 def make_theme() -> gr.themes.Base:
