@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record of every job. Only this package and migrations/ know the database."""
 
-from core.store import chat_record  # noqa: F401
 from core.store.bell import RUN_QUEUE, RUN_TASK, Bell
+from core.store.chat_record import CHAT_QUEUE, CHAT_TASK, ChatRecord
 from core.store.leases import Lease
 from core.store.presence import WorkerView
 from core.store.session import DatabaseUnavailable
 from core.store.store import Store, open_store, reconcile
 
 __all__ = [
+    "CHAT_QUEUE",
+    "CHAT_TASK",
     "RUN_QUEUE",
     "RUN_TASK",
     "Bell",
+    "ChatRecord",
     "DatabaseUnavailable",
     "Lease",
     "Store",
