@@ -15,6 +15,7 @@ from core.spec import JobSpec
 from core.store import artefacts, bell, events, jobs, leases, presence, queries
 from core.store import migrate as migrations
 from core.store.bell import Bell
+from core.store.chat_record import ChatRecord
 from core.store.clock import now
 from core.store.leases import Lease
 from core.store.presence import WorkerView
@@ -44,6 +45,7 @@ class Store:
     def __init__(self, database: Database, jobs_dir: Path) -> None:
         self._db = database
         self._jobs_dir = jobs_dir
+        self.chat = ChatRecord(database)
 
     def prepare(self, *, migrate: bool) -> None:
         """Create or update the tables, or check that they are there."""
