@@ -3,6 +3,7 @@
 
 import os
 import warnings
+from collections.abc import Callable
 
 # read when gradio is imported: no telemetry, no version check, nothing leaves the machine
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -11,9 +12,20 @@ import gradio as gr
 from fastapi import FastAPI
 
 from app.services.workbench import Workbench
-from app.ui.pages import job, jobs, new
+from app.ui.components.shell import foot
+from app.ui.pages import compare, glossary, job, jobs, models, new
 from app.ui.strings import PRODUCT
 from app.ui.theme import make_theme, scripts, style_sheet
+
+_Build = Callable[[Workbench, gr.Blocks], None]
+# every page but the first: name, address, what lays it out
+_PAGES: tuple[tuple[str, str, _Build], ...] = (
+    ("Jobs", "jobs", jobs.build),
+    ("Job", "job", job.build),
+    ("Models", "models", models.build),
+    ("Compare", "compare", compare.build),
+    ("Glossary", "glossary", glossary.build),
+)
 
 
 def make_page(workbench: Workbench) -> gr.Blocks:
@@ -21,10 +33,11 @@ def make_page(workbench: Workbench) -> gr.Blocks:
     page: gr.Blocks
     with gr.Blocks(title=PRODUCT, analytics_enabled=False) as page:
         new.build(workbench, page)
-    with page.route("Jobs", "jobs", show_in_navbar=False):
-        jobs.build(workbench, page)
-    with page.route("Job", "job", show_in_navbar=False):
-        job.build(workbench, page)
+        foot()
+    for name, address, build in _PAGES:
+        with page.route(name, address, show_in_navbar=False):
+            build(workbench, page)
+            foot()
     return page
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words the page uses more than once, and the one-line explanations behind the terms."""
+"""Words the page uses more than once; the lines that explain terms are in app/ui/terms.py."""
 
 from collections.abc import Mapping
 
@@ -14,6 +14,8 @@ STATE_WORDS: Mapping[State, str] = {
     State.DONE: "done",
     State.CANCELLING: "cancelling",
     State.CANCELLED: "cancelled",
+    State.PAUSING: "pausing",
+    State.PAUSED: "paused",
     State.INTERRUPTED: "interrupted",
     State.FAILED: "failed",
 }
@@ -26,6 +28,8 @@ STATE_TONES: Mapping[State, str] = {
     State.DONE: "good",
     State.CANCELLING: "quiet",
     State.CANCELLED: "quiet",
+    State.PAUSING: "quiet",
+    State.PAUSED: "warn",
     State.INTERRUPTED: "warn",
     State.FAILED: "bad",
 }
@@ -71,20 +75,6 @@ ROPE_DIM_WORDS: Mapping[str, tuple[str, str]] = {
     "per head": ("Rotary dims per KV head", "even; empty: from the slider"),
     "shared": ("Rotary dims, shared by all heads", "even; empty: from the slider"),
     "none": ("Rotary dims", "none in pre-rope: all positions stay exact"),
-}
-
-TERMS: Mapping[str, str] = {
-    "cached": "the latent stands in for keys and values (MHA2MLA, section 3.2); rotary dims are the part of "
-    "a key that carries its position (section 3.1)",
-    "kv": "keys and values of every earlier token, kept so that they need not be computed again",
-    "perplexity": "how surprised the model is by real text; lower is better",
-    "kl": "distance between the predictions of both models, in nats; 0 means the same",
-    "top1": "how often both models predict the same next token",
-    "measured": "counted on real tensors or timed in this job",
-    "calculated": "follows exactly from the model's shape and the plan",
-    "predicted": "an estimate",
-    "estimated": "scaled from the last job that was done here, by the amount of work",
-    "paper": "a figure the paper reports",
 }
 
 NO_JOBS = "Nothing has been converted yet. The demo takes a few minutes and needs no download."

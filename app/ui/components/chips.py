@@ -3,7 +3,8 @@
 
 from html import escape
 
-from app.ui.strings import STATE_TONES, STATE_WORDS, TERMS
+from app.ui.strings import STATE_TONES, STATE_WORDS
+from app.ui.terms import TERMS
 from core.store.views import State
 
 
@@ -20,5 +21,5 @@ def state(value: State) -> str:
 
 
 def term(word: str, key: str) -> str:
-    """A word that explains itself on hover."""
-    return f'<abbr title="{escape(TERMS[key])}">{escape(word)}</abbr>'
+    """A word that explains itself on hover, and leads to its line in the glossary."""
+    return f'<a class="term" href="/glossary#{escape(key)}" title="{escape(TERMS[key])}">{escape(word)}</a>'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every page has: the bar on top, kept fresh."""
+"""What every page has: the bar on top, kept fresh, and the line below."""
 
 import gradio as gr
 
@@ -20,3 +20,10 @@ def top_bar(workbench: Workbench, page: gr.Blocks, current: str) -> None:
     bar = gr.HTML(header(current, []), elem_id="bar")
     page.load(render, None, bar, **QUIET)
     gr.Timer(_SECONDS).tick(render, None, bar, **QUIET)
+
+
+def foot() -> None:
+    """Add what stands under every page."""
+    gr.HTML(
+        '<div class="foot"><a href="/glossary">Glossary</a><a href="/api/openapi.json">REST API</a></div>'
+    )
