@@ -38,8 +38,8 @@ from core.workspace import Workspace
 ENGINE_VERSION = 3
 # raised whenever the statistics of the same text change, so that old profiles are not read
 STATISTICS_VERSION = 1
-# windows of the calibration text that allocations are compared on
-HELD_BACK = 4
+# windows of the calibration text that allocations are compared on: candidates differ by a tenth and more
+HELD_BACK = 2
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _sample(spec: JobSpec, folder: Path) -> tuple[Sample, Tensor]:
     between allocations needs at least one. Raises TextError when there is only one window.
     """
     asked = spec.calibration
-    compared = HELD_BACK if spec.recipe.allocate != "uniform" else 0
+    compared = HELD_BACK if spec.allocates else 0
     wanted = asked.tokens // asked.context
     tokens = asked.tokens + compared * asked.context
     windows = calibration_windows(folder, asked.text, tokens, asked.context, asked.window_seed)

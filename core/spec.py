@@ -114,7 +114,7 @@ class Calibration(Frozen):
         description="windows drawn from all over each text by seed, or the first ones; spread loses less",
     )
     fisher_tokens: int = Field(
-        8_192,
+        4_096,
         ge=0,
         le=10_000_000,
         description="how many of the tokens go through the backward pass too, when the recipe needs it; "
@@ -158,7 +158,10 @@ class Evaluation(Frozen):
 class JobSpec(Frozen):
     """Everything a job needs; equal specs on equal weights give byte-identical results."""
 
-    kind: Literal["convert"] = "convert"
+    kind: Literal["convert", "profile"] = Field(
+        "convert",
+        description="profile looks at the model once; of its spec model, calibration and device count",
+    )
     model: str = Field("demo", min_length=1, description="a local folder, a Hub id, or demo")
     revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
     preset: str | None = Field(None, description="name of the preset the recipe came from")
@@ -171,6 +174,14 @@ class JobSpec(Frozen):
     )
     kv_rank: int | None = Field(
         None, description="latent numbers per KV head, as MHA2MLA counts; wins over keep"
+    )
+    layer_ranks: tuple[int, ...] | None = Field(
+        None,
+        description="latent width of each layer, over all heads; wins over keep, and no allocation is chosen",
+    )
+    rope_pairs: tuple[tuple[tuple[int, ...], ...], ...] | None = Field(
+        None,
+        description="pairs that keep RoPE: for each layer and KV head their indices; wins over rope_select",
     )
     calibration: Calibration = Calibration()
     evaluation: Evaluation | None = Field(Evaluation(), description="null skips the measurement")
@@ -213,12 +224,52 @@ class JobSpec(Frozen):
             )
         return value
 
+    @field_validator("layer_ranks")
+    @classmethod
+    def _every_layer_has_a_latent(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        for layer, rank in enumerate(value or ()):
+            if rank < 1:
+                raise SpecError(
+                    f"layer_ranks: layer {layer} has rank {rank}",
+                    hint="the latent of a layer needs at least one number",
+                    field="layer_ranks",
+                )
+        return value
+
+    @field_validator("rope_pairs")
+    @classmethod
+    def _pairs_are_sets(cls, value: Any) -> Any:
+        """Ascending, so that equal choices are equal specs."""
+        for layer, rows in enumerate(value or ()):
+            for head, pairs in enumerate(rows):
+                if len(set(pairs)) < len(pairs) or any(pair < 0 for pair in pairs):
+                    raise SpecError(
+                        f"rope_pairs: layer {layer}, KV head {head} names a pair twice or below 0",
+                        hint="name each pair that keeps RoPE once, from 0",
+                        field="rope_pairs",
+                    )
+        return value and tuple(tuple(tuple(sorted(pairs)) for pairs in rows) for rows in value)
+
+    @model_validator(mode="after")
+    def _widths_are_said_once(self) -> Self:
+        for own, usual in (("layer_ranks", "kv_rank"), ("rope_pairs", "rope_dim")):
+            if getattr(self, own) is not None and getattr(self, usual) is not None:
+                raise SpecError(
+                    f"{own} and {usual} both set the same widths", hint=f"set {usual} to null", field=usual
+                )
+        return self
+
+    @property
+    def allocates(self) -> bool:
+        """Whether an allocation over layers is chosen: not when ranks are given layer by layer."""
+        return self.recipe.allocate != "uniform" and self.layer_ranks is None
+
     @model_validator(mode="after")
     def _gradients_are_there(self) -> Self:
         if self.recipe.needs_fisher and not self.calibration.fisher_tokens:
             raise SpecError(
                 "the recipe weighs by the loss, and fisher_tokens 0 switches the backward pass off",
-                hint="set fisher_tokens to 8192, or choose other metrics, constants and allocation",
+                hint="set fisher_tokens to 4096, or choose other metrics, constants and allocation",
                 field="calibration.fisher_tokens",
             )
         return self

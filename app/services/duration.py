@@ -19,9 +19,9 @@ _BACKWARD = 3
 _LAYER_CUBES = 130
 _STATISTICS_SQUARES = 16
 # an allocation factorises every layer anew, for several numbers of rotary dims where there are any, and runs
-# the original and its candidates on four held-back windows
+# the original and its candidates on two held-back windows
 _ALLOCATION_CUBES = {True: 2 * _LAYER_CUBES, False: 5 * _LAYER_CUBES}
-_ALLOCATION_WINDOWS = 4 * 5
+_ALLOCATION_WINDOWS = 2 * 4
 
 
 def predicted_seconds(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> float | None:
