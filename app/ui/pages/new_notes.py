@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands beside the boxes of the form: problems where they belong, and what is good to know."""
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from app.services.estimate import Estimate
+from app.ui.components import fields
+from app.ui.components.facts import facts_line
+from app.ui.components.messages import problem
+from app.ui.form import RECIPE, Form
+from app.ui.strings import BUDGET_OVERRIDDEN, NOTHING_TO_SELECT, RECIPE_TITLES
+from core.facts import Problem
+from core.presets import PRESETS
+
+
+def slot_of(name: str) -> str:
+    """Beside which box a problem with the field `name` of a JobSpec is said."""
+    first, _, rest = name.partition(".")
+    if first == "recipe":
+        return rest if rest in RECIPE else "preset"
+    if first in ("keep", "rope_dim", "kv_rank", "preset"):
+        return first
+    if first == "calibration" and rest.endswith("tokens"):
+        return "tokens"
+    return "calibration" if first in ("calibration", "evaluation") else "model"
+
+
+def notes(form: Form, answer: Estimate, slots: list[str]) -> list[str]:
+    """What stands beside every box: its problem, else what is good to know."""
+    wrong: dict[str, Problem] = {}
+    for one in answer.problems:
+        wrong.setdefault(slot_of(one.field), one)
+    words = {"facts": facts_line(answer.facts), "preset": _preset_note(form)}
+    if not form.has_rope_dim:
+        words["rope_select"] = f'<p class="caption">{NOTHING_TO_SELECT}</p>'
+    if form.is_budget_overridden:
+        words["keep"] = f'<p class="caption">{BUDGET_OVERRIDDEN}</p>'
+    return [problem(wrong[slot]) if slot in wrong else words.get(slot, "") for slot in slots]
+
+
+def _preset_note(form: Form) -> str:
+    preset = PRESETS.get(str(form.values["preset"]))
+    if preset is None:
+        return ""
+    changed = ", ".join(RECIPE_TITLES.get(name, name) for name in form.changed)
+    own = f" <b>Changed: {escape(changed)}.</b>" if changed else ""
+    return f'<p class="caption">{escape(preset.paper)}.{own}</p>'
+
+
+def folded(answer: Estimate) -> list[Any]:
+    """A problem is never hidden: what holds it opens, and stays as it is when there is none."""
+    wrong = {slot_of(one.field) for one in answer.problems}
+    tune, stages = wrong & {"rope_dim", "kv_rank", "calibration", "tokens"}, wrong & set(RECIPE)
+    return [gr.Accordion(open=True) if inside else gr.skip() for inside in (tune, stages)]
+
+
+def boxes(form: Form, answer: Estimate) -> list[Any]:
+    """Boxes whose meaning depends on the recipe."""
+    counts = "per head" if form.values["rope_mix"] == "none" else "shared"
+    # what an earlier layout was given would be refused by one that has no rotary dims
+    rope_dim = fields.rope_dim_box(counts) if form.has_rope_dim else fields.rope_dim_box("none", value=None)
+    return [rope_dim, fields.fisher_box(answer.spec is None or answer.spec.recipe.needs_fisher)]
