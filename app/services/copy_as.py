@@ -5,11 +5,15 @@ import json
 import shlex
 from typing import Any
 
+from app.services.recipe_yaml import write_yaml
 from core.presets import PRESETS
 from core.spec import Calibration, Evaluation, Frozen, JobSpec, Recipe
 
 _PLAIN = ("revision", "dtype", "device", "shard_bytes")
+# what is a choice for every layer: too much for an option
+_NO_OPTION = ("layer_ranks", "rope_pairs")
 # fields of Calibration that `convert` has an option for
+_PROFILE_OPTIONS = ("calibration", "tokens", "context")
 _TEXT_OPTIONS = ("text", "tokens", "context")
 
 
@@ -25,8 +29,19 @@ def as_curl(spec: JobSpec, origin: str) -> str:
     return f"curl -X POST {url} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
 
 
+def as_yaml(spec: JobSpec) -> str:
+    """The whole spec as YAML, with what every field means."""
+    return write_yaml(spec)
+
+
 def as_command(spec: JobSpec, out: str = "converted") -> str:
-    """The convert command with every setting that is not the default."""
+    """The command with every setting that is not the default; what has no option goes in as a recipe."""
+    if spec.kind == "profile":
+        return _profile_command(spec)
+    if any(getattr(spec, name) is not None for name in _NO_OPTION):
+        # every value of a recipe stays on its line, so none can end the text early
+        start = shlex.join(["mla-workbench", "convert", "--recipe", "-", "--out", out])
+        return f"{start} <<'RECIPE'\n{write_yaml(spec)}RECIPE"
     words: list[str] = []
     for name, value in _options(spec).items():
         words += [f"--{name.replace('_', '-')}", str(value)]
@@ -36,6 +51,14 @@ def as_command(spec: JobSpec, out: str = "converted") -> str:
     # a name that starts like an option would be taken for one
     named = [*words, "--", spec.model] if spec.model.startswith("-") else [spec.model, *words]
     return shlex.join(["mla-workbench", "convert", *named])
+
+
+def _profile_command(spec: JobSpec) -> str:
+    said = spec.model_dump(exclude_defaults=True)
+    options = {key: said[key] for key in ("revision", "device") if key in said}
+    options |= {name: value for name, value in _texts(spec).items() if name in _PROFILE_OPTIONS}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return shlex.join(["mla-workbench", "profile", *words, "--", spec.model])
 
 
 def _options(spec: JobSpec) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import json
 import shlex
 
 from hypothesis import given
-from hypothesis import strategies as st
 from typer.main import get_command
 
 from app.cli.main import cli
@@ -13,69 +12,11 @@ from app.cli.request import convert_spec
 from app.services.copy_as import as_command, as_curl
 from app.services.requests import read_request
 from core.presets import PRESETS
-from core.spec import Calibration, Evaluation, JobSpec, Recipe
-from core.stages import STAGES
-
-# "none" after --evaluation means: do not measure
-_TEXT = st.text(min_size=1, max_size=20).filter(lambda text: text != "none" and "\0" not in text)
-_BUDGETS = st.one_of(
-    st.tuples(st.floats(1e-6, 1), st.none(), st.none()),
-    # the pre-rope layout needs no rotary dims beside the rank
-    st.tuples(
-        st.none() | st.floats(1e-6, 1),
-        st.none() | st.integers(0, 64).map(lambda n: 2 * n),
-        st.integers(1, 512),
-    ),
-)
-_CALIBRATIONS = st.builds(
-    Calibration,
-    text=_TEXT,
-    tokens=st.integers(64, 10_000),
-    context=st.integers(16, 131_072),
-    sampling=st.sampled_from(["spread", "start"]),
-    fisher_tokens=st.integers(1, 10_000),
-    shrinkage=st.floats(0, 1),
-    seed=st.integers(0, 2**32 - 1),
-)
+from core.spec import JobSpec
+from tests.app.specs import specs
 
 
-@st.composite
-def _recipes(draw: st.DrawFn) -> Recipe:
-    """Any choice at every stage, as far as they go together."""
-    chosen: dict[str, object] = {
-        stage: draw(st.sampled_from(sorted(choices.ready))) for stage, choices in STAGES.items()
-    }
-    if chosen["layout"] == "pre-rope":
-        chosen |= {"rope_select": "2-norm", "rope_mix": "none", "rope_derotate": "identity"}
-    if chosen["rope_mix"] != "none":
-        chosen["freqfold"] = draw(st.integers(0, 16))
-        chosen["rope_select"] = draw(st.sampled_from(["uniform", "logit-damage"]))
-    if chosen["rope_select"] == "uniform":
-        chosen["rope_select_start"] = draw(st.integers(0, 31))
-    return Recipe.model_validate(chosen | {"mean_bias": draw(st.booleans())})
-
-
-@st.composite
-def _specs(draw: st.DrawFn) -> JobSpec:
-    keep, rope_dim, kv_rank = draw(_BUDGETS)
-    context, windows = st.integers(16, 131_072), st.integers(1, 100_000)
-    return JobSpec(
-        model=draw(_TEXT),
-        revision=draw(st.none() | _TEXT),
-        preset=draw(st.none() | st.sampled_from(sorted(PRESETS))),
-        recipe=draw(_recipes()),
-        keep=keep,
-        rope_dim=rope_dim,
-        kv_rank=kv_rank,
-        calibration=draw(_CALIBRATIONS),
-        evaluation=draw(st.none() | st.builds(Evaluation, text=_TEXT, context=context, windows=windows)),
-        dtype=draw(st.sampled_from(["checkpoint", "float32"])),
-        device=draw(st.sampled_from(["auto", "cpu"])),
-        shard_bytes=draw(st.integers(1_000_000, 10_000_000)),
-    )
-
-
-@given(spec=_specs())
+@given(spec=specs())
 def test_a_copied_curl_queues_the_same_job(spec: JobSpec) -> None:
     words = shlex.split(as_curl(spec, "http://127.0.0.1:7860").replace("\\\n", ""))
     # what the route does with the body
@@ -83,7 +24,7 @@ def test_a_copied_curl_queues_the_same_job(spec: JobSpec) -> None:
     assert read_request(received) == spec
 
 
-@given(spec=_specs())
+@given(spec=specs())
 def test_a_copied_command_runs_the_same_job(spec: JobSpec) -> None:
     command = get_command(cli).commands["convert"]  # type: ignore[attr-defined]
     said = dict(command.make_context("convert", shlex.split(as_command(spec))[2:]).params)
