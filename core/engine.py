@@ -106,7 +106,7 @@ class Conversion:
         # not recorded: equal specs give equal bytes, whether a profile was there or not
         self._sink.emit(Metric(name="calibrated_tokens", value=tokens, unit="tokens"))
         choosing = None
-        if self._spec.recipe.allocate != "uniform":
+        if self._spec.allocates:
             choosing = Choosing(
                 self._spec,
                 ready,
@@ -222,6 +222,8 @@ class Conversion:
             shutil.rmtree(expected.parent)
             raise
         self._log(f"reloaded in a fresh process; it continues a text with: {found.generated!r}")
+        sample = {"prompt": found.prompt, "continuation": found.generated}
+        self._sink.emit(Figure(name="sample", data={**sample}))
         self._metric("logits_difference", found.logits_difference)
         self._metric("kv_bytes_per_token_before", plan.kv_bytes_per_token_before, "bytes/token", "calculated")
         self._metric("kv_bytes_per_token_formula", plan.kv_bytes_per_token_after, "bytes/token", "calculated")

@@ -27,7 +27,8 @@ from core.spec import Frozen
 # float32: about 1000, since a rounding is small beside what sums over thousands of channels gather; float64
 # as float32, as the model computes its rotations in float32
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 2**-8, "bfloat16": 2**-5}
-_NEW_TOKENS = 8
+# the sample that is shown with the result: so many tokens continue as many of the calibration text
+_PROMPT, _NEW_TOKENS = 8, 16
 
 
 class WrongLogits(VerificationError):
@@ -42,6 +43,7 @@ class Verified(Frozen):
     logits_difference: float
     logits_size: float
     kv_bytes_per_token: int
+    prompt: str
     generated: str
 
 
@@ -126,16 +128,18 @@ def main(folder: Path, expected: Path) -> int:
     with torch.no_grad():
         logits = model(wanted["tokens"]).logits.float()
         output = model.generate(
-            wanted["tokens"][:, :8],
-            attention_mask=torch.ones_like(wanted["tokens"][:, :8]),
+            wanted["tokens"][:, :_PROMPT],
+            attention_mask=torch.ones_like(wanted["tokens"][:, :_PROMPT]),
             max_new_tokens=_NEW_TOKENS,
             do_sample=False,
         )
+    tokenizer = load_tokenizer(folder)
     answer = Verified(
         logits_difference=float((logits - wanted["logits"]).abs().max()),
         logits_size=float(wanted["logits"].abs().max()),
         kv_bytes_per_token=measure_kv_bytes(model),
-        generated=load_tokenizer(folder).decode(output[0, 8:]),
+        prompt=tokenizer.decode(output[0, :_PROMPT]),
+        generated=tokenizer.decode(output[0, _PROMPT:]),
     )
     # not model_dump_json, which makes null of NaN
     print(json.dumps(answer.model_dump()))
