@@ -56,7 +56,9 @@ def by_loss(profiles: Sequence[LayerProfile], widths: Widths, groups: int) -> Ca
     spectra = torch.stack([_spectrum(one, widths) for one in profiles])
     found = {"loss-aware": _largest(_tempered(spectra), widths)}
     if groups and len(profiles[0].rope_dims) > 1:
-        found["rotary dims too"] = _with_rope_dims(profiles, widths, groups)
+        moved = _with_rope_dims(profiles, widths, groups)
+        # nothing to try twice when no layer gives rotary dims away
+        found |= {"rotary dims too": moved} if moved != found["loss-aware"] else {}
     return found | uniform(profiles, widths, groups)
 
 

@@ -68,16 +68,16 @@ def test_uniform_is_always_a_candidate() -> None:
         assert found["uniform"] == [Widths(8, 20)] * 4
 
 
-def test_loss_aware_minimises_the_predicted_loss() -> None:
-    """No move of one number from a layer to another lowers the sum of the tails."""
+def test_loss_aware_spends_where_the_tempered_gain_is_largest() -> None:
+    """No move of one number from a layer to another gains more: loss saved, by the root of a layer's loss."""
     made, widths = profiles(6, 64, (0,), 3), Widths(0, 24)
     ranks = [one.rank for one in ALLOCATE["loss-aware"](made, widths, 0)["loss-aware"]]
     for giver in range(6):
         for taker in range(6):
             can_move = ranks[giver] > 12 and ranks[taker] < 48 and giver != taker
             if can_move:
-                lost = made[giver].spectrum[0, ranks[giver] - 1]
-                won = made[taker].spectrum[0, ranks[taker]]
+                lost = made[giver].spectrum[0, ranks[giver] - 1] / made[giver].spectrum.sum() ** 0.5
+                won = made[taker].spectrum[0, ranks[taker]] / made[taker].spectrum.sum() ** 0.5
                 assert won <= lost
 
 
