@@ -8,8 +8,9 @@ from pydantic import Field
 from core.errors import PlanError
 from core.facts import ModelFacts, Problem
 from core.kv_budget import DTYPE_BYTES, cache_bytes, latent_numbers
+from core.layer_widths import kept_pairs, layer_widths
 from core.spec import Frozen, JobSpec
-from core.widths import PRE_ROPE, Widths, groups_of, key_limits, rule_of, solve
+from core.widths import PRE_ROPE, Widths, groups_of, key_limits, rule_of
 
 
 class LayerPlan(Frozen):
@@ -32,6 +33,10 @@ class LayerPlan(Frozen):
     v_rank: int
     mean_bias: bool = Field(
         False, description="biases make up for the mean of what is cut from keys and values"
+    )
+    kept_pairs: tuple[tuple[int, ...], ...] | None = Field(
+        None,
+        description="pairs that keep RoPE, a row for each KV head, when they were chosen; else the rule's",
     )
     cached_numbers: int = Field(description="numbers cached per token")
     parameters_before: int = Field(description="attention weights of the original layer")
@@ -80,19 +85,18 @@ class Plan(Frozen):
 def make_plan(spec: JobSpec, facts: ModelFacts, widths: Sequence[Widths] | None = None) -> Plan:
     """Solve `spec`'s budget into widths for every layer of the model; never raises, see Plan.problems.
 
-    `widths`, one per layer, takes the place of the uniform ones once calibration has allocated them.
+    `widths`, one per layer, takes the place of the budget's once calibration has allocated them.
     """
     try:
-        solved = solve(spec, facts)
+        solved = layer_widths(spec, facts)
         problems = [*facts.problems, *_start_problems(spec, facts)]
     except PlanError as error:
-        solved = Widths(facts.head_dim, facts.kv_heads * facts.head_dim)
+        solved = [Widths(facts.head_dim, facts.kv_heads * facts.head_dim)] * facts.layers
         problems = [
             *facts.problems,
             Problem(message=error.message, hint=error.hint, field=error.field or "keep"),
         ]
-    each = widths or [solved] * facts.layers
-    layers = tuple(_layer(spec, facts, index, one) for index, one in enumerate(each))
+    layers = tuple(_layer(spec, facts, index, one) for index, one in enumerate(widths or solved))
     dtype = facts.dtype if spec.dtype == "checkpoint" else spec.dtype
     saved = sum(layer.parameters_before - layer.parameters_after for layer in layers)
     after = sum(layer.cached_numbers for layer in layers) * DTYPE_BYTES.get(dtype, 2)
@@ -148,6 +152,7 @@ def _layer(spec: JobSpec, facts: ModelFacts, index: int, widths: Widths) -> Laye
         k_rank=k_rank,
         v_rank=v_rank,
         mean_bias=recipe.mean_bias,
+        kept_pairs=kept_pairs(spec, index),
         cached_numbers=latent_numbers(rank, groups, rope_dim),
         parameters_before=2 * per_head * (facts.heads + facts.kv_heads),
         parameters_after=query + latent + up + facts.heads * per_head,

@@ -288,5 +288,13 @@ def parse_spec(data: dict[str, Any]) -> JobSpec:
 
 
 def _help_for(field: str) -> str:
-    info = JobSpec.model_fields.get(field.split(".")[0])
-    return (info.description or "") if info else ""
+    """What the innermost part of a dotted name that has a description says."""
+    model: type[BaseModel] = JobSpec
+    found = ""
+    for name in field.split("."):
+        info = model.model_fields.get(name)
+        found = (info.description or found) if info else found
+        if info is None or not isinstance(info.default, BaseModel):
+            break
+        model = type(info.default)
+    return found

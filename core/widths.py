@@ -29,26 +29,63 @@ def groups_of(recipe: Recipe, facts: ModelFacts) -> int:
     return facts.kv_heads if recipe.rope_mix == "none" else 1
 
 
-def solve(spec: JobSpec, facts: ModelFacts) -> Widths:
-    """Rotary dims per rope key and latent numbers over all heads; raises PlanError with the fix."""
+def solve(spec: JobSpec, facts: ModelFacts, given: int | None = None, where: str = "") -> Widths:
+    """Rotary dims per rope key and latent numbers over all heads; raises PlanError with the fix.
+
+    `given` rotary dims, which the pairs of a layer make, take the place of rope_dim and of the rule; `where`
+    begins the message about them.
+    """
     if spec.rope_dim is not None or spec.kv_rank is not None:
-        return _explicit(spec, facts)
-    if spec.keep is None:
-        raise PlanError("no budget given", hint="set keep, or rope_dim and kv_rank", field="keep")
-    numbers = math.floor(spec.keep * facts.kv_numbers_per_layer + 1e-9)
-    rope_dim = RULES[rule_of(spec.recipe)](spec.keep, numbers, facts)
+        return _explicit(spec, facts, spec.rope_dim if given is None else given)
+    keep = _asked_keep(spec)
+    numbers = numbers_of(keep, facts)
+    rope_dim = rope_dim_of(spec, facts) if given is None else given
     groups = groups_of(spec.recipe, facts)
     rank = numbers - groups * rope_dim
-    smallest = 2 if spec.recipe.factor_form == "split" else 1
+    smallest = smallest_rank(spec.recipe)
     if rank < smallest:
-        need = (groups * rope_dim + smallest) / facts.kv_numbers_per_layer
+        need = _enough(spec, facts, given) or (groups * rope_dim + smallest) / facts.kv_numbers_per_layer
         beside = f" beside {rope_dim} rotary dims per rope key" if groups else ""
         raise PlanError(
-            f"keep {spec.keep:g} leaves no room for a latent{beside}",
+            f"{where}keep {keep:g} leaves no room for a latent{beside}",
             hint=f"keep at least {math.ceil(need * 1000) / 1000:g}, or set rope_dim and kv_rank",
             field="keep",
         )
-    return Widths(rope_dim, min(rank, _largest_rank(spec, facts, rope_dim)))
+    return Widths(rope_dim, min(rank, largest_rank(spec.recipe, facts, rope_dim)))
+
+
+def numbers_of(keep: float, facts: ModelFacts) -> int:
+    """Numbers per token and layer that stay."""
+    return math.floor(keep * facts.kv_numbers_per_layer + 1e-9)
+
+
+def rope_dim_of(spec: JobSpec, facts: ModelFacts) -> int:
+    """Rotary dims per rope key that the rule of the recipe takes at the budget; none needs no budget."""
+    if spec.recipe.layout == PRE_ROPE:
+        return 0
+    keep = _asked_keep(spec)
+    return RULES[rule_of(spec.recipe)](keep, numbers_of(keep, facts), facts)
+
+
+def smallest_rank(recipe: Recipe) -> int:
+    """Numbers a latent needs at least: one, or one for keys and one for values."""
+    return 2 if recipe.factor_form == "split" else 1
+
+
+def _enough(spec: JobSpec, facts: ModelFacts, given: int | None) -> float | None:
+    """The smallest budget that has room for a latent: rotary dims may rise with it, too."""
+    groups, whole = groups_of(spec.recipe, facts), facts.kv_numbers_per_layer
+    for numbers in range(1, whole + 1):
+        rope_dim = RULES[rule_of(spec.recipe)](numbers / whole, numbers, facts) if given is None else given
+        if numbers - groups * rope_dim >= smallest_rank(spec.recipe):
+            return numbers / whole
+    return None
+
+
+def _asked_keep(spec: JobSpec) -> float:
+    if spec.keep is None:
+        raise PlanError("no budget given", hint="set keep, or rope_dim and kv_rank", field="keep")
+    return spec.keep
 
 
 def rule_of(recipe: Recipe) -> str:
@@ -102,21 +139,13 @@ RULES: Mapping[str, Callable[[float, int, ModelFacts], int]] = {
 }
 
 
-def _explicit(spec: JobSpec, facts: ModelFacts) -> Widths:
-    if spec.kv_rank is None or (spec.rope_dim is None and spec.recipe.layout != PRE_ROPE):
+def _explicit(spec: JobSpec, facts: ModelFacts, given: int | None) -> Widths:
+    if spec.kv_rank is None or (given is None and spec.recipe.layout != PRE_ROPE):
         missing = "kv_rank" if spec.kv_rank is None else "rope_dim"
         raise PlanError(f"{missing} is not set", hint="give rope_dim and kv_rank together", field=missing)
-    rope_dim = spec.rope_dim or 0
-    most = most_rope_dims(spec.recipe, facts)
-    if rope_dim > most:
-        raise PlanError(
-            f"rope_dim {rope_dim} is more than "
-            + ("the pre-rope layout caches" if most == 0 else "the head has"),
-            hint=f"choose an even number up to {most}" if most else "set it to 0, or layout latent+rope",
-            field="rope_dim",
-        )
+    rope_dim = check_rope_dim(given or 0, spec.recipe, facts)
     rank = spec.kv_rank * facts.kv_heads
-    largest = _largest_rank(spec, facts, rope_dim)
+    largest = largest_rank(spec.recipe, facts, rope_dim)
     # kv_rank counts per head, so the smallest exact value may overshoot the full rank by less than a head
     if rank >= largest + facts.kv_heads:
         per_head = math.ceil(largest / facts.kv_heads)
@@ -130,6 +159,19 @@ def _explicit(spec: JobSpec, facts: ModelFacts) -> Widths:
     return Widths(rope_dim, min(rank, largest))
 
 
+def check_rope_dim(rope_dim: int, recipe: Recipe, facts: ModelFacts) -> int:
+    """`rope_dim` when a rope key can have that many dims; else raises PlanError."""
+    most = most_rope_dims(recipe, facts)
+    if rope_dim > most:
+        raise PlanError(
+            f"rope_dim {rope_dim} is more than "
+            + ("the pre-rope layout caches" if most == 0 else "the head has"),
+            hint=f"choose an even number up to {most}" if most else "set it to 0, or layout latent+rope",
+            field="rope_dim",
+        )
+    return rope_dim
+
+
 def most_rope_dims(recipe: Recipe, facts: ModelFacts) -> int:
     """Rotary dims a rope key can have: a head's, or all heads' when any mixed pair may be kept."""
     if recipe.layout == PRE_ROPE:
@@ -138,11 +180,12 @@ def most_rope_dims(recipe: Recipe, facts: ModelFacts) -> int:
     return facts.head_dim * (facts.kv_heads if chosen_by_damage else 1)
 
 
-def _largest_rank(spec: JobSpec, facts: ModelFacts, rope_dim: int) -> int:
-    keys, values = key_limits(spec.recipe, facts, rope_dim)
-    if spec.recipe.factor_form == "split":
+def largest_rank(recipe: Recipe, facts: ModelFacts, rope_dim: int) -> int:
+    """The rank of the latent that loses nothing of keys and values."""
+    keys, values = key_limits(recipe, facts, rope_dim)
+    if recipe.factor_form == "split":
         return keys + values
-    return min(facts.hidden_size, facts.kv_heads * facts.head_dim + _key_rank(spec.recipe, facts, rope_dim))
+    return min(facts.hidden_size, facts.kv_heads * facts.head_dim + _key_rank(recipe, facts, rope_dim))
 
 
 def key_limits(recipe: Recipe, facts: ModelFacts, rope_dim: int) -> tuple[int, int]:

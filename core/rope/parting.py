@@ -11,7 +11,7 @@ from core.rope.derotate import DEROTATE
 from core.rope.mix import Fold, PairMoments, fixed_folds, graded_folds
 from core.rope.moments import cross_pair_moments, pair_moments
 from core.rope.pairs import rotation_energy
-from core.rope.select import SELECT, shared_pairs
+from core.rope.select import SELECT, chosen_slots, shared_pairs
 from core.rope.split import RopeSplit, by_head, shared, unrotated
 from core.spec import GRADED, Recipe
 
@@ -26,7 +26,8 @@ def part(
 ) -> tuple[RopeSplit, Tensor]:
     """(split, scores): scores (rows, d_h/2) are what the choice of pairs went by, or could have gone by.
 
-    query (n_h * d_h, d + 1) and key (n_kv * d_h, d + 1): weights with the bias as last column.
+    query (n_h * d_h, d + 1) and key (n_kv * d_h, d + 1): weights with the bias as last column. Pairs that
+    `plan` names are kept whatever the scores say.
     """
     kv_heads = statistics.contribution.shape[0]
     if plan.layout == PRE_ROPE:
@@ -35,13 +36,21 @@ def part(
     kept = plan.qk_rope_head_dim // 2
     if recipe.rope_mix != "none":
         folds = folds_of(query, key, statistics, inv_freq, kept, recipe)
-        slots = shared_pairs(folds, recipe.rope_select, kept, recipe.rope_select_start, inv_freq)
+        slots = (
+            shared_pairs(folds, recipe.rope_select, kept, recipe.rope_select_start, inv_freq)
+            if plan.kept_pairs is None
+            else chosen_slots(folds, plan.kept_pairs)
+        )
         return shared(query, replaced, key, slots, kv_heads), _scores(folds, kv_heads)
     scores = statistics.contribution
     if recipe.rope_select == "logit-damage":
         rotation = rotation_of(query, statistics, inv_freq, kv_heads, recipe)
         scores = (rotation * energies_of(key, statistics, kv_heads)).T
-    chosen = SELECT[recipe.rope_select](scores, kept, recipe.rope_select_start)
+    chosen = (
+        SELECT[recipe.rope_select](scores, kept, recipe.rope_select_start)
+        if plan.kept_pairs is None
+        else torch.tensor(plan.kept_pairs, dtype=torch.int64)
+    )
     split = by_head(replaced, key, chosen.cpu(), inv_freq.cpu())
     if recipe.rope_derotate == "identity":
         return split, scores

@@ -5,7 +5,7 @@ Every choice maps (scores, pairs kept, start) to sorted pair indices, shape (n_k
 (n_kv, d_h/2); the choices that do not look at text use only its shape.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +79,20 @@ def shared_pairs(folds: list[Fold], choice: str, kept: int, start: int, inv_freq
         inside = [pair for pair in pairs if fold.first <= pair < fold.last]
         slots += [Slot(fold, index, float(inv_freq[pair])) for index, pair in enumerate(inside)]
     return slots
+
+
+def chosen_slots(folds: list[Fold], rows: Sequence[Sequence[int]]) -> list[Slot]:
+    """Components that somebody chose, by the picture's rows and pairs (see core/rope/split.py).
+
+    Each turns at its fold's own frequency, as with logit-damage, and they come in the same order.
+    """
+    slots = []
+    for row, pairs in enumerate(rows):
+        for pair in pairs:
+            fold = next(one for one in folds if one.first <= pair < one.last)
+            component = row * (fold.last - fold.first) + pair - fold.first
+            slots.append(Slot(fold, component, float(fold.inv_freq[component])))
+    return sorted(slots, key=lambda slot: -float(slot.fold.damage[slot.component]))
 
 
 SELECT: Mapping[str, Select] = {
