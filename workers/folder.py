@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from core.fixes import Fix
 from core.spec import Frozen
 from core.store.views import StoredArtefact
 from core.workspace import Workspace
@@ -25,6 +26,7 @@ class Outcome(Frozen):
     end: Literal["done", "failed", "cancelled"]
     reason: str = ""
     hint: str = ""
+    fixes: tuple[Fix, ...] = ()
     files: tuple[StoredArtefact, ...] = ()
 
 

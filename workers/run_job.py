@@ -18,6 +18,7 @@ from types import FrameType
 from core import kinds
 from core.errors import Cancelled, WorkbenchError
 from core.events import Log
+from core.fixes import less_device_memory, less_memory
 from core.parent import die_with_parent
 from core.settings import Settings, load_settings
 from core.store import Store, artefacts, open_store
@@ -82,11 +83,11 @@ def _attempt(
     settings: Settings,
 ) -> Outcome:
     """Run the job once and put into words how it went."""
+    spec = insist(lambda: store.get(job_id), settings.lease_seconds).spec
     try:
         # the folder appears when everything is verified: an attempt that died right after left nothing to do
         if not folder.workspace.result.exists():
-            job = insist(lambda: store.get(job_id), settings.lease_seconds)
-            kinds.run(job.spec, folder.workspace, sink, cancel, settings)
+            kinds.run(spec, folder.workspace, sink, cancel, settings)
         insist(lambda: store.enter_verifying(job_id, owner), settings.lease_seconds)
         files = tuple(artefacts.describe(folder.workspace.result))
     except WorkbenchError as error:
@@ -98,15 +99,23 @@ def _attempt(
             end="failed",
             reason=f"out of memory: {error}" if str(error) else "out of memory",
             hint="close other programs or use a machine with more memory; Resume keeps finished layers",
+            fixes=less_memory(spec),
         )
     except Cancelled:
         raise
     except Exception as error:
         # not one of ours: a bug, or something of the system. The trace goes to the log, a line to the page
         _print(traceback.format_exc())
-        reason = f"{type(error).__name__}: {error}"
-        return Outcome(owner=owner, end="failed", reason=reason, hint="the log below shows where it happened")
+        reason, hint = f"{type(error).__name__}: {error}", "the log below shows where it happened"
+        fixes = less_device_memory(spec) if _is_out_of_device_memory(error) else ()
+        return Outcome(owner=owner, end="failed", reason=reason, hint=hint, fixes=fixes)
     return Outcome(owner=owner, end="done", files=files)
+
+
+def _is_out_of_device_memory(error: Exception) -> bool:
+    from torch import OutOfMemoryError
+
+    return isinstance(error, OutOfMemoryError)
 
 
 def _print(text: str) -> None:

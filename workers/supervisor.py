@@ -12,6 +12,7 @@ from contextlib import closing
 
 import psutil
 
+from core.fixes import Fix, less_memory
 from core.settings import Settings
 from core.store import DatabaseUnavailable, Store, open_store
 from workers.child import Child
@@ -103,7 +104,7 @@ class Supervisor:
             else:
                 lease = self._store.look(self._job_id, self._owner)
             self._is_lost = not lease.still_mine
-            self._must_cancel = lease.cancel_requested
+            self._must_cancel = lease.stop_requested
             self._must_stop = self._must_stop or self._store.worker_is_stopping(self._worker)
         except DatabaseUnavailable as error:
             logger.warning("job %s: %s", self._job_id, error)
@@ -115,19 +116,21 @@ class Supervisor:
         is_done = outcome is not None and outcome.end == "done"
         if is_done and outcome and self._store.finish(self._job_id, self._owner, outcome.files, peak):
             return
-        if self._store.cancelled(self._job_id, self._owner):
+        if self._store.cancelled(self._job_id, self._owner) or self._store.paused(self._job_id, self._owner):
             return
         if outcome is not None and outcome.end == "failed":
-            self._fail(outcome.reason, outcome.hint, peak)
+            self._fail(outcome.reason, outcome.hint, peak, outcome.fixes)
         elif self._must_stop:
             self._store.interrupt(self._job_id, self._owner, "the worker was shut down")
         elif outcome is not None and outcome.end == "cancelled":
             self._store.interrupt(self._job_id, self._owner, "its process was told to stop from outside")
         else:
-            self._fail(*self._unspoken(code, outcome, peak), peak)
+            killed = code == -signal.SIGKILL
+            fixes = less_memory(self._store.get(self._job_id).spec) if killed else ()
+            self._fail(*self._unspoken(code, outcome, peak), peak, fixes)
 
-    def _fail(self, reason: str, hint: str, peak: int | None) -> None:
-        self._store.fail(self._job_id, self._owner, reason, hint, self._folder.tail(), peak)
+    def _fail(self, reason: str, hint: str, peak: int | None, fixes: tuple[Fix, ...] = ()) -> None:
+        self._store.fail(self._job_id, self._owner, reason, hint, self._folder.tail(), peak, fixes)
 
     def _room(self) -> str:
         """What to do about a data folder that takes no files."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.orm import Session
 
-from core.store import presence
+from core.store import presence, queries
 from core.store.clock import now
 from core.store.tables import JobRow
 from core.store.views import ACTIVE, State
@@ -42,4 +42,5 @@ def unheard(session: Session, quiet_seconds: float) -> list[str]:
 
 
 def _waiting(condition: ColumnElement[bool]) -> Select[Any]:
-    return select(JobRow.id).where(JobRow.state == State.QUEUED, condition).order_by(JobRow.queued_at)
+    is_ready = JobRow.state == State.QUEUED, queries.is_free_to_start()
+    return select(JobRow.id).where(*is_ready, condition).order_by(JobRow.queued_at)

@@ -23,14 +23,15 @@ class Lease:
     """How a job stands for the one who works on it."""
 
     still_mine: bool
-    cancel_requested: bool
+    stop_requested: bool
 
 
 def look(session: Session, job_id: str, owner: str) -> Lease:
     """Read the lease without renewing it."""
     row = session.execute(select(JobRow.lease_owner, JobRow.state).where(JobRow.id == job_id)).one_or_none()
     is_mine = row is not None and row.lease_owner == owner and row.state in ACTIVE
-    return Lease(is_mine, is_mine and row is not None and row.state == State.CANCELLING)
+    is_asked = row is not None and row.state in (State.CANCELLING, State.PAUSING)
+    return Lease(is_mine, is_mine and is_asked)
 
 
 def heartbeat(
@@ -39,7 +40,7 @@ def heartbeat(
     """Renew the lease if it is still the owner's."""
     until = now() + timedelta(seconds=lease_seconds)
     if not _write(session, job_id, owner, lease_until=until, peak_memory_bytes=peak_memory):
-        return Lease(still_mine=False, cancel_requested=False)
+        return Lease(still_mine=False, stop_requested=False)
     return look(session, job_id, owner)
 
 

@@ -6,14 +6,15 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from core.errors import StateError
+from core.fixes import Fix
 from core.spec import JobSpec
 from core.store.clock import now
 from core.store.tables import JobRow, MetricRow
-from core.store.views import ACTIVE, JobView, State
+from core.store.views import ACTIVE, FINAL, JobView, State
 
 
 def get(session: Session, job_id: str) -> JobView:
@@ -38,6 +39,29 @@ def find(
 def count(session: Session, states: Collection[State] | None, text: str) -> int:
     """How many jobs `find` would give without a limit."""
     return session.scalar(_filtered(select(func.count()).select_from(JobRow), states, text)) or 0
+
+
+def of_sweep(session: Session, sweep_id: str) -> list[JobView]:
+    """The jobs of a sweep, in the order they were submitted; none when there is no such sweep."""
+    first = JobRow.created_at, JobRow.id
+    return _views(
+        session, session.scalars(select(JobRow).where(JobRow.sweep_id == sweep_id).order_by(*first)).all()
+    )
+
+
+def waiting(session: Session) -> list[JobView]:
+    """Queued jobs in the order they are expected to start."""
+    rows = session.scalars(
+        select(JobRow).where(JobRow.state == State.QUEUED).order_by(JobRow.queued_at, JobRow.id)
+    )
+    return _views(session, rows.all())
+
+
+def is_free_to_start() -> ColumnElement[bool]:
+    """The job waits for no other one, or that has ended or is gone."""
+    other = aliased(JobRow)
+    is_before = exists().where(other.id == JobRow.after_id, other.state.not_in(FINAL))
+    return or_(JobRow.after_id.is_(None), ~is_before)
 
 
 def recent_models(session: Session, limit: int) -> list[str]:
@@ -65,7 +89,8 @@ def _views(session: Session, rows: Sequence[JobRow]) -> list[JobView]:
         select(MetricRow).where(MetricRow.job_id.in_(ids)).order_by(MetricRow.position)
     ):
         metrics[metric.job_id][metric.name] = metric.value
-    return [_view(row, metrics[row.id], _queue_position(session, row)) for row in rows]
+    position = _queue_positions(session) if any(row.state == State.QUEUED for row in rows) else {}
+    return [_view(row, metrics[row.id], position.get(row.id)) for row in rows]
 
 
 def _view(row: JobRow, metrics: dict[str, float], queue_position: int | None) -> JobView:
@@ -89,18 +114,19 @@ def _view(row: JobRow, metrics: dict[str, float], queue_position: int | None) ->
         log_tail=row.log_tail,
         peak_memory_bytes=row.peak_memory_bytes,
         metrics=metrics,
+        sweep_id=row.sweep_id,
+        parent_id=row.parent_id,
+        after_id=row.after_id,
+        fixes=tuple(Fix.model_validate(fix) for fix in row.fixes or ()),
     )
 
 
-def _queue_position(session: Session, row: JobRow) -> int | None:
-    if row.state != State.QUEUED:
-        return None
-    is_before = or_(
-        JobRow.queued_at < row.queued_at, and_(JobRow.queued_at == row.queued_at, JobRow.id <= row.id)
+def _queue_positions(session: Session) -> dict[str, int]:
+    """Of every queued job; 1 is next."""
+    ids = session.scalars(
+        select(JobRow.id).where(JobRow.state == State.QUEUED).order_by(JobRow.queued_at, JobRow.id)
     )
-    return session.scalar(
-        select(func.count()).select_from(JobRow).where(JobRow.state == State.QUEUED, is_before)
-    )
+    return {job_id: position for position, job_id in enumerate(ids, start=1)}
 
 
 def _eta(row: JobRow, at: datetime) -> float | None:

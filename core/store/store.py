@@ -4,15 +4,18 @@
 import builtins
 import shutil
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import inspect
 
 from core.errors import WorkbenchError
 from core.events import Event, Progress
+from core.fixes import Fix
 from core.settings import Settings
 from core.spec import JobSpec
-from core.store import artefacts, bell, events, jobs, leases, presence, queries
+from core.store import artefacts, bell, events, jobs, leases, presence, queries, telling
 from core.store import migrate as migrations
 from core.store.bell import Bell
 from core.store.chat_record import ChatRecord
@@ -20,7 +23,7 @@ from core.store.clock import now
 from core.store.leases import Lease
 from core.store.presence import WorkerView
 from core.store.session import Database
-from core.store.views import JobView, State, StoredArtefact, StoredEvent, StoredMetric
+from core.store.views import ALONE, JobView, Lineage, State, StoredArtefact, StoredEvent, StoredMetric
 
 
 def open_store(settings: Settings, *, migrate: bool = False) -> "Store":
@@ -63,10 +66,10 @@ class Store:
 
     # ---- the page, the REST API and the command line
 
-    def submit(self, spec: JobSpec, owner: str = "") -> JobView:
+    def submit(self, spec: JobSpec, owner: str = "", lineage: Lineage = ALONE) -> JobView:
         """Store a queued job. Ring the bell afterwards, or a worker finds it a little later."""
         with self._db.write() as session:
-            return queries.get(session, jobs.submit(session, spec, owner))
+            return queries.get(session, jobs.submit(session, spec, owner, lineage))
 
     def get(self, job_id: str) -> JobView:
         """The job; raises StateError when there is none."""
@@ -91,17 +94,33 @@ class Store:
             jobs.request_cancel(session, job_id)
             return queries.get(session, job_id)
 
+    def request_pause(self, job_id: str) -> JobView:
+        """Pause a job: at once when it waits, at its next step when it runs; raises StateError otherwise."""
+        with self._db.write() as session:
+            jobs.request_pause(session, job_id)
+            return queries.get(session, job_id)
+
     def resume(self, job_id: str) -> JobView:
-        """Queue a cancelled, failed or interrupted job again, with its spec and finished layers."""
+        """Queue a cancelled, failed, interrupted or paused job again, with its finished layers."""
         with self._db.write() as session:
             jobs.resume(session, job_id)
             return queries.get(session, job_id)
 
     def delete(self, job_id: str) -> None:
-        """Forget a job in a final state, then remove its folder with log, work and result."""
+        """Forget a job no worker will touch, then remove its folder with log, work and result."""
         with self._db.write() as session:
             jobs.remove(session, job_id)
         shutil.rmtree(self._jobs_dir / job_id, ignore_errors=True)
+
+    def waiting(self) -> builtins.list[JobView]:
+        """Queued jobs in the order they are expected to start."""
+        with self._db.read() as session:
+            return queries.waiting(session)
+
+    def sweep(self, sweep_id: str) -> builtins.list[JobView]:
+        """The jobs of a sweep in the order they were submitted; none when there is no such sweep."""
+        with self._db.read() as session:
+            return queries.of_sweep(session, sweep_id)
 
     def events_after(self, job_id: str, cursor: int = 0, limit: int = 500) -> builtins.list[StoredEvent]:
         """Events with an id above `cursor`, oldest first."""
@@ -184,6 +203,11 @@ class Store:
         with self._db.write() as session:
             return jobs.cancelled(session, job_id, owner)
 
+    def paused(self, job_id: str, owner: str) -> bool:
+        """pausing -> paused."""
+        with self._db.write() as session:
+            return jobs.paused(session, job_id, owner)
+
     def interrupt(self, job_id: str, owner: str, reason: str) -> bool:
         """Give a job back unfinished; it is queued again without counting as a loss."""
         with self._db.write() as session:
@@ -197,18 +221,12 @@ class Store:
         hint: str = "",
         log_tail: str = "",
         peak_memory: int | None = None,
+        fixes: Iterable[Fix] = (),
     ) -> bool:
         """End a job of mine as failed, with what a user needs to know."""
+        known: dict[str, Any] = {"reason": reason, "hint": hint, "log_tail": log_tail}
         with self._db.write() as session:
-            return jobs.fail(
-                session,
-                job_id,
-                owner,
-                reason=reason,
-                hint=hint,
-                log_tail=log_tail,
-                peak_memory=peak_memory,
-            )
+            return jobs.fail(session, job_id, owner, peak_memory=peak_memory, fixes=fixes, **known)
 
     # ---- presence of workers
 
@@ -243,7 +261,17 @@ class Store:
         with self._db.write() as session:
             presence.gone(session, name)
 
+    def slots(self) -> int:
+        """How many jobs the workers that are there can run at once."""
+        with self._db.read() as session:
+            return presence.slots(session)
+
     # ---- whoever looks after the record
+
+    def take_ended(self, since: datetime) -> builtins.list[JobView]:
+        """Jobs that ended since then and were not told about; they count as told from here on."""
+        with self._db.write() as session:
+            return telling.take_ended(session, since)
 
     def release_expired(self) -> builtins.list[str]:
         """Take jobs from workers whose lease ran out and queue interrupted ones again; returns their ids."""

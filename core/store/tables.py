@@ -96,6 +96,11 @@ class JobRow(Base):
     hint: Mapped[str] = mapped_column(PlainText, default="")
     log_tail: Mapped[str] = mapped_column(PlainText, default="")
     peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    sweep_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    parent_id: Mapped[str | None] = mapped_column(String(16))
+    after_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    fixes: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
+    told_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class EventRow(Base):

@@ -7,12 +7,14 @@ from enum import StrEnum
 from pydantic import Field
 
 from core.events import Event, Source
+from core.fixes import Fix
 from core.spec import Frozen, JobSpec
 
 
 class State(StrEnum):
     """queued -> running -> verifying -> done; running -> cancelling -> cancelled;
-    running -> interrupted -> queued (lease lost, or on request); anything -> failed."""
+    running -> pausing -> paused, queued -> paused; running -> interrupted -> queued (lease lost, or on
+    request); anything -> failed."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -20,13 +22,28 @@ class State(StrEnum):
     DONE = "done"
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
+    PAUSING = "pausing"
+    PAUSED = "paused"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
 
 
-ACTIVE = frozenset({State.RUNNING, State.VERIFYING, State.CANCELLING})
+ACTIVE = frozenset({State.RUNNING, State.VERIFYING, State.CANCELLING, State.PAUSING})
 FINAL = frozenset({State.DONE, State.CANCELLED, State.FAILED})
-RESUMABLE = frozenset({State.CANCELLED, State.FAILED, State.INTERRUPTED})
+RESUMABLE = frozenset({State.CANCELLED, State.FAILED, State.INTERRUPTED, State.PAUSED})
+# what no worker will touch before somebody asks for it
+DELETABLE = FINAL | {State.PAUSED}
+
+
+class Lineage(Frozen):
+    """How a job is related to others."""
+
+    sweep_id: str | None = Field(None, description="the sweep it belongs to")
+    parent_id: str | None = Field(None, description="the job it was cloned from")
+    after_id: str | None = Field(None, description="it waits until that job has ended")
+
+
+ALONE = Lineage()
 
 
 class JobView(Frozen):
@@ -51,6 +68,10 @@ class JobView(Frozen):
     log_tail: str = Field(description="last log lines of a failed attempt")
     peak_memory_bytes: int | None
     metrics: dict[str, float]
+    sweep_id: str | None = Field(None, description="the sweep it belongs to")
+    parent_id: str | None = Field(None, description="the job it was cloned from")
+    after_id: str | None = Field(None, description="it waits until that job has ended")
+    fixes: tuple[Fix, ...] = Field((), description="changes of the spec that may help a failed job")
 
 
 class StoredEvent(Frozen):

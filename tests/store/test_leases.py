@@ -86,10 +86,10 @@ def test_two_reconcilers_release_a_job_once(store: Store, spec: JobSpec) -> None
 def test_the_worker_learns_of_a_cancel(store: Store, spec: JobSpec) -> None:
     job_id = store.submit(spec).id
     store.claim(job_id, "me", 60)
-    assert not store.look(job_id, "me").cancel_requested
+    assert not store.look(job_id, "me").stop_requested
     store.request_cancel(job_id)
-    assert store.look(job_id, "me").cancel_requested
-    assert store.heartbeat(job_id, "me", 60).cancel_requested
+    assert store.look(job_id, "me").stop_requested
+    assert store.heartbeat(job_id, "me", 60).stop_requested
 
 
 def test_writers_and_readers_at_once_lose_nothing(store: Store, spec: JobSpec) -> None:

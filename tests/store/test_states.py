@@ -9,7 +9,7 @@ import pytest
 from core.errors import StateError
 from core.spec import JobSpec
 from core.store import Store
-from core.store.views import FINAL, RESUMABLE, State, StoredArtefact
+from core.store.views import DELETABLE, RESUMABLE, State, StoredArtefact
 
 ME = "worker@here#1"
 FILES = (StoredArtefact(name="config.json", size=2, sha256="0" * 64),)
@@ -28,6 +28,8 @@ PATHS: dict[State, tuple[Reach, ...]] = {
     ),
     State.CANCELLING: (lambda s, j: s.claim(j, ME, 60), lambda s, j: s.request_cancel(j)),
     State.CANCELLED: (lambda s, j: s.request_cancel(j),),
+    State.PAUSING: (lambda s, j: s.claim(j, ME, 60), lambda s, j: s.request_pause(j)),
+    State.PAUSED: (lambda s, j: s.request_pause(j),),
     State.INTERRUPTED: (lambda s, j: s.claim(j, ME, 60), lambda s, j: s.interrupt(j, ME, "stopped")),
     State.FAILED: (lambda s, j: s.claim(j, ME, 60), lambda s, j: s.fail(j, ME, "broke", "fix it")),
 }
@@ -44,12 +46,18 @@ STEPS: dict[str, tuple[Reach, dict[State, State]]] = {
     ),
     "fail": (
         lambda s, j: s.fail(j, ME, "broke"),
-        dict.fromkeys((State.RUNNING, State.VERIFYING, State.CANCELLING), State.FAILED),
+        dict.fromkeys((State.RUNNING, State.VERIFYING, State.CANCELLING, State.PAUSING), State.FAILED),
     ),
+    "paused": (lambda s, j: s.paused(j, ME), {State.PAUSING: State.PAUSED}),
     "request_cancel": (
         lambda s, j: s.request_cancel(j),
-        dict.fromkeys((State.QUEUED, State.INTERRUPTED), State.CANCELLED)
-        | dict.fromkeys((State.RUNNING, State.VERIFYING), State.CANCELLING),
+        dict.fromkeys((State.QUEUED, State.INTERRUPTED, State.PAUSED), State.CANCELLED)
+        | dict.fromkeys((State.RUNNING, State.VERIFYING, State.PAUSING), State.CANCELLING),
+    ),
+    "request_pause": (
+        lambda s, j: s.request_pause(j),
+        dict.fromkeys((State.QUEUED, State.INTERRUPTED), State.PAUSED)
+        | dict.fromkeys((State.RUNNING, State.VERIFYING), State.PAUSING),
     ),
     "resume": (lambda s, j: s.resume(j), dict.fromkeys(RESUMABLE, State.QUEUED)),
 }
@@ -93,9 +101,9 @@ def test_every_step_starts_only_where_it_may(store: Store, spec: JobSpec, state:
 
 
 @pytest.mark.parametrize("state", State)
-def test_only_a_job_that_has_ended_can_be_deleted(store: Store, spec: JobSpec, state: State) -> None:
+def test_only_a_job_no_worker_will_touch_can_be_deleted(store: Store, spec: JobSpec, state: State) -> None:
     job_id = job_in(store, spec, state)
-    if state in FINAL:
+    if state in DELETABLE:
         store.delete(job_id)
         with pytest.raises(StateError, match="there is no job"):
             store.get(job_id)

@@ -56,7 +56,7 @@ def _stepper(job: JobView) -> str:
     steps = [_step("queued", "now" if job.state is State.QUEUED else "past", "")]
     for index, stage in enumerate(STAGES):
         mark = "past" if index < reached or job.state is State.DONE else "now" if index == reached else "next"
-        if mark == "now" and job.state in (State.FAILED, State.CANCELLED, State.INTERRUPTED):
+        if mark == "now" and job.state in (State.FAILED, State.CANCELLED, State.INTERRUPTED, State.PAUSED):
             mark = "stopped"
         count = f"{job.done}/{job.total}" if index == reached and job.total and mark != "past" else ""
         steps.append(_step(STAGE_WORDS[stage], mark, count))
@@ -89,6 +89,10 @@ def _now(job: JobView, has_worker: bool) -> str:
             return "Stops at the end of the current layer; finished layers are kept."
         case State.CANCELLED:
             return "Stopped on request. Resume continues after the last finished layer."
+        case State.PAUSING:
+            return "Pauses at the end of the current layer; finished layers are kept."
+        case State.PAUSED:
+            return "Paused. Resume continues after the last finished layer."
         case State.INTERRUPTED:
             return f"{escape(job.reason or 'The worker went away')}. It is queued again by itself."
         case State.RUNNING | State.VERIFYING:
