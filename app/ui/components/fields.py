@@ -7,11 +7,12 @@ from typing import Any
 import gradio as gr
 
 from app.ui.form import DEFAULT_BATCH, DEFAULT_CONTEXT, offered_presets
+from app.ui.form_base import NOT_MEASURED
 from app.ui.format import context as context_text
 from app.ui.strings import PRESET_WORDS, ROPE_DIM_WORDS
 from core.calibrate.text import NAMED
 from core.presets import DEFAULT_PRESET, PRESETS
-from core.spec import Calibration
+from core.spec import Calibration, Evaluation
 from core.weights.locate import DEMO
 
 _CONTEXTS = tuple(1 << power for power in range(10, 21))
@@ -79,6 +80,16 @@ def fisher_box(is_needed: bool, **changes: Any) -> gr.Number:
     return gr.Number(info=info, interactive=is_needed, **changes)
 
 
+def text_choices() -> list[tuple[str, str]]:
+    """What the box of a text offers: label and value."""
+    return [(f"{name}: {about}", name) for name, (about, _) in NAMED.items()]
+
+
+def evaluation_choices() -> list[tuple[str, str]]:
+    """The same, and to measure nothing."""
+    return [*text_choices(), (f"{NOT_MEASURED}: skip the measurement", NOT_MEASURED)]
+
+
 def tune_boxes() -> tuple[Boxes, dict[str, gr.HTML]]:
     """Widths, the shape the card is shown for, and the calibration text."""
     boxes: Boxes = {}
@@ -90,11 +101,18 @@ def tune_boxes() -> tuple[Boxes, dict[str, gr.HTML]]:
     notes = {"rope_dim": gr.HTML(elem_id="wrong-rope-dim"), "kv_rank": gr.HTML(elem_id="wrong-kv-rank")}
     with gr.Row():
         boxes["calibration_text"] = gr.Dropdown(
-            [(f"{name}: {about}", name) for name, (about, _) in NAMED.items()],
+            text_choices(),
             value="wikipedia",
             allow_custom_value=True,
             label="Calibration text",
             info="a named text, or the path of a UTF-8 file",
+        )
+        boxes["evaluation_text"] = gr.Dropdown(
+            evaluation_choices(),
+            value=Evaluation().text,
+            allow_custom_value=True,
+            label="Evaluation text",
+            info="what the loss is measured on; best not the calibration's",
         )
     notes["calibration"] = gr.HTML(elem_id="wrong-calibration")
     with gr.Row():
