@@ -15,13 +15,16 @@ from app.ui.strings import BUDGET_OVERRIDDEN, NOTHING_TO_SELECT, RECIPE_TITLES
 from core.facts import Problem
 from core.presets import PRESETS
 
+# slots of the boxes under Tune
+_TUNED = {"layer_ranks", "rope_pairs", "rope_dim", "kv_rank", "calibration", "tokens"}
+
 
 def slot_of(name: str) -> str:
     """Beside which box a problem with the field `name` of a JobSpec is said."""
     first, _, rest = name.partition(".")
     if first == "recipe":
         return rest if rest in RECIPE else "preset"
-    if first in ("keep", "rope_dim", "kv_rank", "preset"):
+    if first in ("keep", "rope_dim", "kv_rank", "preset", "layer_ranks", "rope_pairs"):
         return first
     if first == "calibration" and rest.endswith("tokens"):
         return "tokens"
@@ -53,7 +56,7 @@ def _preset_note(form: Form) -> str:
 def folded(answer: Estimate) -> list[Any]:
     """A problem is never hidden: what holds it opens, and stays as it is when there is none."""
     wrong = {slot_of(one.field) for one in answer.problems}
-    tune, stages = wrong & {"rope_dim", "kv_rank", "calibration", "tokens"}, wrong & set(RECIPE)
+    tune, stages = wrong & _TUNED, wrong & set(RECIPE)
     return [gr.Accordion(open=True) if inside else gr.skip() for inside in (tune, stages)]
 
 
