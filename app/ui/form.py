@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.ui.form_base import NOT_MEASURED, is_base, make_base, overlaid, shown_of
+from app.ui.tuned import Pairs, locked_of, pairs_of, ranks_of, untouched
 from core.presets import DEFAULT_PRESET, PRESETS
-from core.spec import Recipe
+from core.spec import Evaluation, JobSpec, Recipe
 from core.stages import STAGES
 from core.widths import PRE_ROPE
 
@@ -33,8 +35,14 @@ FIELDS: tuple[str, ...] = (
     "calibration_text",
     "calibration_tokens",
     "fisher_tokens",
+    "evaluation_text",
     *RECIPE,
+    "layers",
+    "pairs",
+    "base",
 )
+# a box that is none: what of a whole spec the other boxes cannot say, see form_base
+BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,17 @@ class Form:
     @property
     def request(self) -> dict[str, Any]:
         """The JobSpec fields; an empty box means: not said."""
+        base = self.values[BASE]
+        return overlaid(base, self.values, self._typed) if base else self._typed
+
+    @property
+    def parent(self) -> str:
+        """The job this form is a clone of; empty when it is none."""
+        return str(self.values[BASE]["parent"]) if self.values[BASE] else ""
+
+    @property
+    def _typed(self) -> dict[str, Any]:
+        """What the boxes say alone."""
         entered = self.values
         request: dict[str, Any] = {
             "model": str(entered["model"] or "").strip(),
@@ -67,12 +86,14 @@ class Form:
         }
         request |= _said(keep=_fraction(entered["keep"]))
         request |= _said(rope_dim=self.rope_dim, kv_rank=entered["kv_rank"])
+        request |= _said(layer_ranks=self.layer_ranks, rope_pairs=self.rope_pairs)
         calibration = _said(
             text=str(entered["calibration_text"] or "").strip() or None,
             tokens=entered["calibration_tokens"],
             fisher_tokens=entered["fisher_tokens"],
         )
-        return request | ({"calibration": calibration} if calibration else {})
+        request |= {"calibration": calibration} if calibration else {}
+        return request | _evaluation(str(entered["evaluation_text"] or "").strip())
 
     @property
     def has_rope_dim(self) -> bool:
@@ -85,9 +106,25 @@ class Form:
         return self.values["rope_dim"] if self.has_rope_dim else None
 
     @property
+    def layer_ranks(self) -> list[int] | None:
+        """Ranks layer by layer; None while the slider sets them."""
+        return ranks_of(self.values["layers"])
+
+    @property
+    def locked(self) -> dict[int, int]:
+        """Layers whose rank stays where it is."""
+        return locked_of(self.values["layers"])
+
+    @property
+    def rope_pairs(self) -> Pairs | None:
+        """Pairs kept by hand; what an earlier layout was given counts for nothing."""
+        return pairs_of(self.values["pairs"]) if self.has_rope_dim else None
+
+    @property
     def is_budget_overridden(self) -> bool:
         """The slider has no effect: widths are given as numbers."""
-        return self.rope_dim is not None or self.values["kv_rank"] is not None
+        by_hand = self.layer_ranks is not None and not self.locked
+        return by_hand or self.rope_dim is not None or self.values["kv_rank"] is not None
 
     @property
     def changed(self) -> list[str]:
@@ -106,6 +143,8 @@ def initial() -> dict[str, Any]:
         "calibration_text": "wikipedia",
         "calibration_tokens": None,
         "fisher_tokens": None,
+        "evaluation_text": Evaluation().text,
+        BASE: None,
     } | of_preset(DEFAULT_PRESET)
 
 
@@ -113,12 +152,20 @@ def of_preset(name: str) -> dict[str, Any]:
     """What choosing a preset sets: the budget and every field of the recipe."""
     preset = PRESETS[name]
     budget = {"preset": name, "keep": preset.keep * 100, "rope_dim": None, "kv_rank": None}
-    return budget | preset.recipe.model_dump()
+    return budget | preset.recipe.model_dump() | untouched()
+
+
+def of_spec(spec: JobSpec, entered: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
+    """The form that makes exactly this request; what is no part of a request stays as entered."""
+    shown = shown_of(spec, offered_presets())
+    return {**entered, **shown, BASE: make_base(spec, shown, parent)}
 
 
 def remembered(found: Mapping[str, Any] | None) -> dict[str, Any]:
     """The form as a browser kept it; the initial one when there is none, or it is of another version."""
-    if not found or set(found) != set(FIELDS) or found["preset"] not in offered_presets():
+    if not found or set(found) != set(FIELDS) or found["preset"] not in (None, *offered_presets()):
+        return initial()
+    if not is_base(found[BASE]):
         return initial()
     known = all(found[stage] in choices.ready for stage, choices in STAGES.items())
     return dict(found) if known else initial()
@@ -141,6 +188,13 @@ def recipe_groups() -> list[tuple[str, tuple[str, ...]]]:
 
 def _said(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _evaluation(text: str) -> dict[str, Any]:
+    """Nothing when it is the usual text, so that the usual windows are measured."""
+    if text == NOT_MEASURED:
+        return {"evaluation": None}
+    return {} if text in ("", Evaluation().text) else {"evaluation": {"text": text}}
 
 
 def _fraction(percent: float | None) -> float | None:

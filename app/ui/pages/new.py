@@ -16,9 +16,10 @@ from app.ui.components.messages import failure
 from app.ui.components.shell import top_bar
 from app.ui.components.stages import stage_boxes
 from app.ui.events import GO_TO, LATEST, QUIET
-from app.ui.form import FIELDS, RECIPE, Form, of_preset, remembered
+from app.ui.form import BASE, FIELDS, RECIPE, Form, of_preset, remembered
 from app.ui.origin import origin_of
 from app.ui.pages.new_notes import boxes, folded, notes
+from app.ui.pages.new_tune import tune_boxes
 from core.errors import WorkbenchError
 
 _OF_PRESET = ("keep", "rope_dim", "kv_rank", *RECIPE)
@@ -46,6 +47,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
             refused = gr.HTML()
             copies = gr.HTML(elem_id="copies")
     inputs = layout.inputs
+    inputs[BASE] = gr.State(None)
     entered = [inputs[name] for name in FIELDS]
     saved = gr.BrowserState({}, storage_key="mla-workbench-form", secret="not-a-secret")
     address = gr.Textbox(visible="hidden")
@@ -91,7 +93,13 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     inputs["preset"].input(on_preset, inputs["preset"], [inputs[name] for name in _OF_PRESET], **QUIET).then(
         on_change, entered, shown, **QUIET
     )
-    gr.on([inputs[name].input for name in FIELDS if name != "preset"], on_change, entered, shown, **LATEST)
+    gr.on(
+        [inputs[name].input for name in FIELDS if name not in ("preset", BASE)],
+        on_change,
+        entered,
+        shown,
+        **LATEST,
+    )
     convert.click(on_submit, entered, [address, refused], **QUIET)
     address.change(None, address, None, js=GO_TO)
 
@@ -114,9 +122,10 @@ def _form() -> _Layout:
         layout.notes["preset"] = gr.HTML(elem_id="preset-note")
         layout.inputs["keep"] = fields.keep_slider()
         layout.notes["keep"] = gr.HTML(elem_id="wrong-budget")
-        for title, make in (("Tune", fields.tune_boxes), ("All stages", stage_boxes)):
+        for title, make in (("Tune", tune_boxes), ("All stages", stage_boxes)):
             with gr.Accordion(title, open=False) as layout.folded[title]:
                 inputs, notes = make()
             layout.inputs |= inputs
             layout.notes |= notes
+        # whatever else shows or sets the whole form has its place here
     return layout
