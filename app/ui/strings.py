@@ -87,3 +87,10 @@ BUDGET_OVERRIDDEN = "The widths are set under Tune: the slider is not used."
 def preset_title(name: str) -> str:
     """What the page calls a preset; a name it has no words for is shown as it is."""
     return PRESET_WORDS[name][0] if name in PRESET_WORDS else name
+
+# Compare
+CHOOSE_JOBS = "Tick two or more to see what was asked differently, and what came of it."
+NOTHING_TO_COMPARE = (
+    "Nothing has been converted yet: once two conversions are done, they can be held against each other here."
+)
+NOT_THE_SAME_TEXT = "Not all were measured on the same text: their quality is shown, not ranked."
