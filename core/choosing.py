@@ -14,13 +14,15 @@ from core.allocate import ALLOCATE, rope_grid
 from core.calibrate.layer_statistics import load_statistics
 from core.convert import AttentionWeights, LayerConverter, converters_for
 from core.export.folder import mla_config
+from core.layer_profile import LayerProfile
+from core.layer_widths import layer_widths
 from core.planning import Plan, make_plan
 from core.preflight import Prepared
-from core.profile import LayerProfile, profile_layer
+from core.profile import profile_layer
 from core.spec import JobSpec
 from core.trial import Trial
 from core.weights.skeleton import Skeleton
-from core.widths import Widths, groups_of, most_rope_dims, solve
+from core.widths import Widths, groups_of, most_rope_dims
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,7 @@ class Choosing:
         self._attention = attention
         self._statistics = statistics
         self._file = file
-        self._widths = solve(spec, ready.facts)
-        most = most_rope_dims(spec.recipe, ready.facts)
-        self._rope_dims = rope_grid(spec.recipe.allocate, self._widths, most)
+        self._widths = layer_widths(spec, ready.facts)
 
     @staticmethod
     def step_count(layers: int) -> int:
@@ -96,8 +96,16 @@ class Choosing:
         return Allocation(found["winner"], candidates)
 
     def _profile(self, index: int) -> LayerProfile:
-        converters = self._converters(index, self._rope_dims)
+        converters = self._converters(index, self._rope_dims(index))
         return profile_layer(list(converters.items()), load_statistics(self._statistics, index))
+
+    def _rope_dims(self, index: int) -> list[int]:
+        """Numbers of rotary dims to look at; there is but one when pairs were chosen."""
+        usual = self._widths[index]
+        if self._spec.rope_pairs is not None:
+            return [usual.rope_dim]
+        most = most_rope_dims(self._spec.recipe, self._ready.facts)
+        return rope_grid(self._spec.recipe.allocate, usual, most)
 
     def _converters(self, index: int, rope_dims: Iterable[int]) -> dict[int, LayerConverter]:
         """The layer with each number of rotary dims; ranks are open."""

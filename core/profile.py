@@ -7,7 +7,6 @@ costs of layers add up (methods: allocate). Rotations that are dropped cost logi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,33 +14,9 @@ from torch import Tensor
 from core.calibrate.layer_statistics import LayerStatistics
 from core.convert import LayerConverter
 from core.factor.metrics import energy, fisher_block
-from core.widths import Widths
+from core.layer_profile import LayerProfile
 
 WORK = torch.float64
-
-
-@dataclass(frozen=True)
-class LayerProfile:
-    """One layer under one recipe, for each number of rotary dims in `rope_dims`, ascending.
-
-    rope_lost (n): logit energy per query that no longer rotates.
-    spectrum (n, width): squared singular values of what goes into the latent, descending; the loss (in nats
-    per token, to second order) that each further number of the latent saves.
-    """
-
-    rope_dims: tuple[int, ...]
-    rope_lost: Tensor
-    spectrum: Tensor
-
-    def tail(self, rope_dim: int) -> Tensor:
-        """(width + 1): loss left in the latent by rank 0, 1, …"""
-        spectrum = self.spectrum[self.rope_dims.index(rope_dim)]
-        return torch.cat([spectrum.flip(0).cumsum(0).flip(0), spectrum.new_zeros(1)])
-
-    def loss(self, widths: Widths) -> float:
-        """Nats per token that a latent of this width costs; rotations are not counted."""
-        tail = self.tail(widths.rope_dim)
-        return float(tail[min(widths.rank, len(tail) - 1)])
 
 
 def profile_layer(
@@ -61,7 +36,7 @@ def profile_layer(
     width = max(len(one) for one in spectra)
     padded = [torch.cat([one, one.new_zeros(width - len(one))]) for one in spectra]
     dims = tuple(rope_dim for rope_dim, _ in converters)
-    return LayerProfile(dims, torch.tensor(lost, dtype=WORK), torch.stack(padded))
+    return LayerProfile(dims, torch.tensor(lost, dtype=WORK).numpy(), torch.stack(padded).numpy())
 
 
 def _nats_per_square(converter: LayerConverter, statistics: LayerStatistics, squares: Tensor) -> float:

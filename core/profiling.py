@@ -11,12 +11,13 @@ from core.convert import converters_for
 from core.events import Cancel, Progress, Sink, StageStarted
 from core.export.folder import mla_config
 from core.facts import ModelFacts
+from core.layer_profile import LayerProfile
 from core.layer_weights import attention_weights
 from core.loss_fit import LossFit, fit_losses
 from core.planning import make_plan
 from core.preflight import Prepared, prepare, remove_empty
 from core.presets import PRESETS
-from core.profile import LayerProfile, profile_layer
+from core.profile import profile_layer
 from core.profiles import (
     FILE,
     STATISTICS,

@@ -4,34 +4,26 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.allocate import ALLOCATE, numbers, rope_grid
-from core.profile import LayerProfile
+from core.layer_profile import LayerProfile
 from core.widths import Widths
-
-WORK = torch.float64
 
 
 def profiles(layers: int, width: int, rope_dims: tuple[int, ...], seed: int) -> list[LayerProfile]:
     """Falling spectra of very different sizes, and rotary losses that fall with the dims kept."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
     made = []
     for _ in range(layers):
-        size = 10.0 ** float(torch.rand(1, generator=generator) * 4 - 2)
-        steps = torch.rand(len(rope_dims), width, generator=generator, dtype=WORK)
-        spectrum = size * (-3 * torch.arange(width, dtype=WORK) / width).exp() * (0.5 + steps)
-        lost = torch.rand(len(rope_dims), generator=generator, dtype=WORK)
-        made.append(
-            LayerProfile(
-                rope_dims,
-                lost.sort(descending=True).values,
-                spectrum.sort(dim=1, descending=True).values,
-            )
-        )
+        size = 10.0 ** float(generator.uniform(-2, 2))
+        steps = generator.random((len(rope_dims), width))
+        spectrum = size * np.exp(-3 * np.arange(width) / width) * (0.5 + steps)
+        lost = np.sort(generator.random(len(rope_dims)))[::-1]
+        made.append(LayerProfile(rope_dims, lost, np.sort(spectrum, axis=1)[:, ::-1]))
     return made
 
 
@@ -48,7 +40,7 @@ def test_every_candidate_spends_the_budget_and_no_more(
 ) -> None:
     widths = Widths(8 if groups else 0, rank)
     dims = tuple(rope_grid(choice, widths, 16))
-    found = ALLOCATE[choice](profiles(layers, 64, dims, seed), widths, groups)
+    found = ALLOCATE[choice](profiles(layers, 64, dims, seed), [widths] * layers, groups)
     for candidate in found.values():
         assert len(candidate) == layers
         assert numbers(candidate, groups) <= layers * (rank + groups * widths.rope_dim)
@@ -64,13 +56,13 @@ def test_every_candidate_spends_the_budget_and_no_more(
 
 def test_uniform_is_always_a_candidate() -> None:
     for choice in ALLOCATE:
-        found = ALLOCATE[choice](profiles(4, 64, (8,), 1), Widths(8, 20), 1)
+        found = ALLOCATE[choice](profiles(4, 64, (8,), 1), [Widths(8, 20)] * 4, 1)
         assert found["uniform"] == [Widths(8, 20)] * 4
 
 
 def test_loss_aware_spends_where_the_tempered_gain_is_largest() -> None:
     """No move of one number from a layer to another gains more: loss saved, by the root of a layer's loss."""
-    made, widths = profiles(6, 64, (0,), 3), Widths(0, 24)
+    made, widths = profiles(6, 64, (0,), 3), [Widths(0, 24)] * 6
     ranks = [one.rank for one in ALLOCATE["loss-aware"](made, widths, 0)["loss-aware"]]
     for giver in range(6):
         for taker in range(6):
@@ -85,14 +77,14 @@ def test_energy_keeps_the_same_share_whatever_the_size_of_a_layer() -> None:
     """Scaling one layer's spectrum changes what loss-aware does, and not what energy does."""
     made = profiles(4, 64, (0,), 5)
     scaled = [replace(one, spectrum=one.spectrum * 10.0**index) for index, one in enumerate(made)]
-    widths = Widths(0, 24)
+    widths = [Widths(0, 24)] * 4
     assert ALLOCATE["energy"](made, widths, 0) == ALLOCATE["energy"](scaled, widths, 0)
     assert ALLOCATE["loss-aware"](made, widths, 0) != ALLOCATE["loss-aware"](scaled, widths, 0)
 
 
 def test_condition_numbers_give_early_layers_no_less_than_later_ones() -> None:
     """LoRC: the product of condition numbers from a layer to the last one falls with depth."""
-    found = ALLOCATE["condition-number"](profiles(8, 64, (0,), 7), Widths(0, 24), 0)["condition-number"]
+    found = ALLOCATE["condition-number"](profiles(8, 64, (0,), 7), [Widths(0, 24)] * 8, 0)["condition-number"]
     ranks = [one.rank for one in found]
     # a unit of rounding may go either way
     assert all(a >= b - 1 for a, b in pairwise(ranks))
