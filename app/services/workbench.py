@@ -4,11 +4,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.services.bell import WebBell
 from app.services.facts import FactsCache
 from app.services.predictions import ProfileCache
 from app.services.texts import TextCache
 from core.settings import Settings
-from core.store import Bell, Store
+from core.store import Store
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Workbench:
 
     settings: Settings
     store: Store
-    bell: Bell
+    bell: WebBell
     facts: FactsCache = field(default_factory=FactsCache)
     profiles: ProfileCache = field(default_factory=ProfileCache)
     texts: TextCache = field(default_factory=TextCache)
