@@ -26,6 +26,7 @@ from core.export.record import sha256_of
 from core.facts import ModelFacts, read_facts
 from core.kv_budget import DTYPE_BYTES
 from core.planning import Plan, make_plan
+from core.quota import check_room
 from core.refit import refit_windows
 from core.settings import Settings
 from core.spec import JobSpec
@@ -91,7 +92,9 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     sample, held_back = _sample(spec, folder)
     _check_evaluation(spec, folder)
     refit = refit_windows(sample.windows, spec.calibration.refit_tokens if spec.recipe.refit_output else 0)
-    check_output(workspace, _needed_bytes(sample, refit, facts, plan))
+    needed = _needed_bytes(sample, refit, facts, plan)
+    check_output(workspace, needed)
+    check_room(settings, [workspace.work], needed)
     family = find_architecture(facts.model_type)
     if family is None:
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")

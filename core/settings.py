@@ -29,6 +29,19 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(5.0, description="how often a running job renews its lease", gt=0)
     threads: int = Field(0, description="CPU threads of a conversion; 0 means all cores", ge=0)
     concurrency: int = Field(1, description="jobs one worker runs at the same time; they share its GPU", ge=1)
+    quota_gb: float = Field(
+        0.0, description="disk that jobs and profiles may take, in gigabytes; 0 means no limit", ge=0
+    )
+    webhook_url: str = Field(
+        "", description="gets a JSON POST whenever a job has ended; empty means nobody is told"
+    )
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _webhook_is_http(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("it must start with http:// or https://")
+        return value
 
     @field_validator("heartbeat_seconds")
     @classmethod
@@ -60,6 +73,11 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """The Celery broker URL in force."""
         return self.broker_url or f"redis+socket://{self.broker_socket}?virtual_host=0"
+
+    @property
+    def quota_bytes(self) -> int | None:
+        """How much jobs and profiles may take; None means no limit."""
+        return int(self.quota_gb * 1e9) or None
 
     @property
     def jobs_dir(self) -> Path:

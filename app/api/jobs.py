@@ -30,10 +30,21 @@ class EventPage(BaseModel):
     cursor: int
 
 
+class Retry(BaseModel):
+    """Which of the changes a failed job offers."""
+
+    fix: int = Field(0, ge=0, description="place in `fixes` of the job, counted from 0")
+
+
 @router.post("", status_code=201)
-def submit(bench: Bench, spec: JobSpec, response: Response) -> JobView:
-    """Queue a conversion. A named preset fills what the body does not say. 422 when it cannot work."""
-    job = requests.submit(bench, spec.model_dump(exclude_unset=True))
+def submit(
+    bench: Bench,
+    spec: JobSpec,
+    response: Response,
+    parent_id: Annotated[str | None, Query(max_length=16, description="the job this is a clone of")] = None,
+) -> JobView:
+    """Queue a job. A named preset fills what the body does not say. 422 when it cannot work."""
+    job = requests.submit(bench, spec.model_dump(exclude_unset=True), parent_id=parent_id)
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return job
 
@@ -63,15 +74,29 @@ def cancel(bench: Bench, job_id: str) -> JobView:
     return requests.cancel(bench, job_id)
 
 
+@router.post("/{job_id}/pause")
+def pause(bench: Bench, job_id: str) -> JobView:
+    """Rest: at once when it waits, at the end of the current layer when it runs. Resume continues."""
+    return requests.pause(bench, job_id)
+
+
 @router.post("/{job_id}/resume")
 def resume(bench: Bench, job_id: str) -> JobView:
-    """Queue a cancelled, failed or interrupted job again; finished layers are not done twice."""
+    """Queue a cancelled, failed, interrupted or paused job again; finished layers are not done twice."""
     return requests.resume(bench, job_id)
+
+
+@router.post("/{job_id}/retry", status_code=201)
+def retry(bench: Bench, job_id: str, body: Retry, response: Response) -> JobView:
+    """A new job like the failed one, with one of the changes it offers."""
+    job = requests.retry(bench, job_id, body.fix)
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return job
 
 
 @router.delete("/{job_id}", status_code=204)
 def delete(bench: Bench, job_id: str) -> None:
-    """Forget a finished, failed or cancelled job and remove its files."""
+    """Forget a job that no worker will touch and remove its files."""
     requests.delete(bench, job_id)
 
 

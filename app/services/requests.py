@@ -4,14 +4,16 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from app.services.disk import check_disk, job_bytes
 from app.services.errors import NotFoundError
 from app.services.workbench import Workbench
 from core.calibrate.text import NAMED, existing_file, text_parts
 from core.errors import StateError
+from core.fixes import apply
 from core.planning import Plan, make_plan
 from core.presets import spec_from_preset
 from core.spec import Calibration, Evaluation, JobSpec, parse_spec
-from core.store.views import JobView
+from core.store.views import ALONE, JobView, Lineage
 
 T = TypeVar("T", Calibration, Evaluation)
 
@@ -33,14 +35,38 @@ def plan_for(workbench: Workbench, spec: JobSpec) -> Plan:
     return make_plan(spec, facts)
 
 
-def submit(workbench: Workbench, data: Mapping[str, Any], owner: str = "") -> JobView:
-    """Check everything that can be checked without weights, then queue. Nothing is stored on an error."""
-    spec = read_request(data)
-    plan_for(workbench, spec).raise_if_blocked()
+def submit(
+    workbench: Workbench, data: Mapping[str, Any], owner: str = "", *, parent_id: str | None = None
+) -> JobView:
+    """Check everything that can be checked without weights, then queue. Nothing is stored on an error.
+
+    `parent_id` is the job this one was cloned from; it need not exist any more.
+    """
+    return submit_spec(workbench, read_request(data), owner, Lineage(parent_id=parent_id))
+
+
+def submit_spec(workbench: Workbench, spec: JobSpec, owner: str = "", lineage: Lineage = ALONE) -> JobView:
+    """As `submit`, for a spec that has been read."""
+    plan = plan_for(workbench, spec)
+    plan.raise_if_blocked()
     workbench.texts.check(spec)
-    job = workbench.store.submit(_pinned(workbench, spec), owner)
-    workbench.bell.ring(job.id)
+    check_disk(workbench, plan)
+    job = workbench.store.submit(_pinned(workbench, spec), owner, lineage)
+    if lineage.after_id is None:
+        workbench.bell.ring(job.id)
+    workbench.recent.forget()
     return job
+
+
+def retry(workbench: Workbench, job_id: str, fix: int, owner: str = "") -> JobView:
+    """A new job like the failed one with one of the changes it offers; raises NotFoundError."""
+    failed = find_job(workbench, job_id)
+    if not 0 <= fix < len(failed.fixes):
+        raise NotFoundError(
+            f"job {job_id} offers no change number {fix}", hint="see its `fixes`, counted from 0", field="fix"
+        )
+    spec = apply(failed.spec, failed.fixes[fix])
+    return submit_spec(workbench, spec, owner, Lineage(parent_id=job_id))
 
 
 def _pinned(workbench: Workbench, spec: JobSpec) -> JobSpec:
@@ -75,7 +101,15 @@ def find_job(workbench: Workbench, job_id: str) -> JobView:
 def cancel(workbench: Workbench, job_id: str) -> JobView:
     """Ask the job to stop; raises NotFoundError, or StateError when it has stopped already."""
     find_job(workbench, job_id)
+    workbench.recent.forget()
     return workbench.store.request_cancel(job_id)
+
+
+def pause(workbench: Workbench, job_id: str) -> JobView:
+    """Ask the job to rest, its finished layers kept; raises NotFoundError, or StateError when it cannot."""
+    find_job(workbench, job_id)
+    workbench.recent.forget()
+    return workbench.store.request_pause(job_id)
 
 
 def resume(workbench: Workbench, job_id: str) -> JobView:
@@ -83,10 +117,18 @@ def resume(workbench: Workbench, job_id: str) -> JobView:
     find_job(workbench, job_id)
     job = workbench.store.resume(job_id)
     workbench.bell.ring(job.id)
+    workbench.recent.forget()
     return job
 
 
-def delete(workbench: Workbench, job_id: str) -> None:
-    """Forget a stopped job and its files; raises NotFoundError, or StateError when it still runs."""
+def delete(workbench: Workbench, job_id: str) -> int:
+    """Forget a stopped job and its files; returns the bytes given back.
+
+    Raises NotFoundError, or StateError when it still runs.
+    """
     find_job(workbench, job_id)
+    size = job_bytes(workbench, job_id).total
     workbench.store.delete(job_id)
+    workbench.recent.forget()
+    workbench.disk.forget()
+    return size

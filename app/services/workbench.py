@@ -7,6 +7,7 @@ from pathlib import Path
 from app.services.bell import WebBell
 from app.services.facts import FactsCache
 from app.services.predictions import ProfileCache
+from app.services.recent import Recent
 from app.services.texts import TextCache
 from core.settings import Settings
 from core.store import Store
@@ -22,6 +23,9 @@ class Workbench:
     facts: FactsCache = field(default_factory=FactsCache)
     profiles: ProfileCache = field(default_factory=ProfileCache)
     texts: TextCache = field(default_factory=TextCache)
+    recent: Recent = field(default_factory=Recent)
+    # walking a folder of many jobs takes longer than reading rows, and disks fill slowly
+    disk: Recent = field(default_factory=lambda: Recent(10.0))
 
     def result_folder(self, job_id: str) -> Path:
         """Where a finished job's files are."""
