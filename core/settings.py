@@ -29,6 +29,10 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(5.0, description="how often a running job renews its lease", gt=0)
     threads: int = Field(0, description="CPU threads of a conversion; 0 means all cores", ge=0)
     concurrency: int = Field(1, description="jobs one worker runs at the same time; they share its GPU", ge=1)
+    chat_memory_gb: float = Field(
+        0.0, description="memory the chat's process may take; 0 means 40 % of the machine's", ge=0
+    )
+    chat_idle_minutes: float = Field(5.0, description="the chat's process ends when nobody asks", gt=0)
     quota_gb: float = Field(
         0.0, description="disk that jobs and profiles may take, in gigabytes; 0 means no limit", ge=0
     )
