@@ -11,21 +11,21 @@ from fastapi.responses import RedirectResponse
 
 from app.api import make_router
 from app.api.errors import install_error_handlers
-from app.services.bell import CeleryBell
+from app.services.bell import CeleryBell, WebBell
 from app.services.reconcile import keep_reconciled
 from app.services.workbench import Workbench
 from app.ui.mount import mount_page
 from core.settings import Settings, load_settings
-from core.store import Bell, open_store
+from core.store import open_store
 
 
-def create_app(settings: Settings | None = None, bell: Bell | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, bell: WebBell | None = None) -> FastAPI:
     """The whole web application. `bell` is for those who bring their own way to wake a worker."""
     app = create_api(settings, bell)
     return mount_page(app, app.state.workbench)
 
 
-def create_api(settings: Settings | None = None, bell: Bell | None = None) -> FastAPI:
+def create_api(settings: Settings | None = None, bell: WebBell | None = None) -> FastAPI:
     """REST without the page."""
     settings = settings or load_settings()
     store = open_store(settings, migrate=True)

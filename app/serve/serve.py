@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start everything on this machine, keep it running, and stop all of it together."""
 
-import ipaddress
 import json
 import os
 import signal
@@ -22,8 +21,8 @@ from core.store import open_store
 from core.weights.locate import DEMO_FOLDER
 
 EXPOSED = (
-    "warning: anybody who reaches this port can read this server's text files and run jobs: "
-    "put a proxy that authenticates in front of it"
+    "warning: anybody who reaches this port can run jobs, and read what is in MLA_TEXT_ROOTS and "
+    "MLA_MODEL_ROOTS: put a proxy that authenticates in front of it"
 )
 
 
@@ -41,7 +40,7 @@ def serve(settings: Settings) -> int:
         try:
             if not stop.is_asked and keeper.start(lambda: stop.is_asked):
                 _say(f"mla-workbench is at {page_url(settings)} (Ctrl-C stops it)")
-                if not is_loopback(settings.host):
+                if settings.is_exposed:
                     _say(EXPOSED)
             while not stop.is_asked:
                 for line in keeper.watch():
@@ -55,26 +54,22 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only programs on this machine can reach `host`."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def services(settings: Settings) -> list[Service]:
     """What runs, in the order it starts."""
     worker = f"workbench-{os.getpid()}@%h"
-    celery = [sys.executable, "-m", "celery", "--app", "workers.celery_app", "worker"]
+    celery = [sys.executable, "-m", "celery", "--app"]
+    chat = [*celery, "workers.chat_app", "worker", "--hostname", f"chat-{os.getpid()}@%h"]
+    quiet = ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
     uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app"]
     address = ["--host", settings.host, "--port", str(settings.port)]
     parts = [
         Service(
             "worker",
-            [*celery, "--hostname", worker, "--loglevel", "INFO", "--without-gossip", "--without-mingle"],
+            [*celery, "workers.celery_app", "worker", "--hostname", worker, *quiet],
             lambda: _has_worker(settings, f"workbench-{os.getpid()}@"),
         ),
+        # nobody waits for it: a prompt that comes first waits a moment for its worker
+        Service("chat", [*chat, *quiet], lambda: True),
         Service(
             "web",
             [*uvicorn, *address, "--timeout-graceful-shutdown", "2", "--no-access-log"],

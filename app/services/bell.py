@@ -2,18 +2,27 @@
 """Tell the workers that a job waits. A broker that is away delays the job, it never fails the request."""
 
 import logging
+from typing import Protocol
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from core.settings import Settings
-from core.store import RUN_QUEUE, RUN_TASK
+from core.store import CHAT_QUEUE, CHAT_TASK, RUN_QUEUE, RUN_TASK
 
 logger = logging.getLogger(__name__)
 
 # one try and one more for a connection that went stale: the page waits less than a second at worst
 _TIMEOUT = 0.3
 _RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+
+
+class WebBell(Protocol):
+    """What the web wakes others with; False when the message could not be sent."""
+
+    def ring(self, job_id: str) -> bool: ...
+
+    def ring_chat(self) -> bool: ...
 
 
 class CeleryBell:
@@ -36,10 +45,17 @@ class CeleryBell:
 
     def ring(self, job_id: str) -> bool:
         """False when the broker is away: the row stays queued and the reconciler rings again."""
+        return self._send(RUN_TASK, RUN_QUEUE, [job_id])
+
+    def ring_chat(self) -> bool:
+        """Somebody waits for an answer. False when the broker is away; the reconciler rings again."""
+        return self._send(CHAT_TASK, CHAT_QUEUE, [])
+
+    def _send(self, task: str, queue: str, args: list[str]) -> bool:
         try:
-            self._celery.send_task(RUN_TASK, args=[job_id], retry=True, retry_policy=_RETRY)
+            self._celery.send_task(task, args=args, queue=queue, retry=True, retry_policy=_RETRY)
         except (OperationalError, OSError) as error:
-            logger.warning("job %s waits, the broker cannot be reached: %s", job_id, error)
+            logger.warning("%s %s waits, the broker cannot be reached: %s", task, " ".join(args), error)
             return False
         return True
 

@@ -16,7 +16,13 @@ async def keep_reconciled(workbench: Workbench) -> None:
     """Run until cancelled. A database or broker that is away for a while must not end the loop."""
     while True:
         try:
-            await asyncio.to_thread(reconcile, workbench.store, workbench.bell)
+            await asyncio.to_thread(_look, workbench)
         except Exception:
             _log.exception("the record could not be reconciled; the next look is in %s s", SECONDS)
         await asyncio.sleep(SECONDS)
+
+
+def _look(workbench: Workbench) -> None:
+    reconcile(workbench.store, workbench.bell)
+    if workbench.store.chat.must_ring():
+        workbench.bell.ring_chat()

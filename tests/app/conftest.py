@@ -28,6 +28,10 @@ class CountingBell:
         self.rung.append(job_id)
         return True
 
+    def ring_chat(self) -> bool:
+        self.rung.append("chat")
+        return True
+
 
 @pytest.fixture
 def bell() -> CountingBell:
