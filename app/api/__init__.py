@@ -3,7 +3,7 @@
 
 from fastapi import APIRouter
 
-from app.api import catalogue, compare, figures, files, jobs, queue
+from app.api import catalogue, chat, compare, figures, files, jobs, queue
 from app.api.errors import ERRORS
 
 PREFIX = "/api/v1"
@@ -12,8 +12,9 @@ PREFIX = "/api/v1"
 def make_router() -> APIRouter:
     """Every route of the API."""
     router = APIRouter(prefix=PREFIX, responses=ERRORS)
-    for part in (catalogue.router, jobs.router, files.router, figures.router, compare.router, queue.router):
-        router.include_router(part)
+    parts = (catalogue, jobs, files, figures, compare, queue, chat)
+    for part in parts:
+        router.include_router(part.router)
     return router
 
 
