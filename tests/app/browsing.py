@@ -37,7 +37,7 @@ def running_site(home: Path, model: Path) -> Iterator[Site]:
     settings = Settings(data_dir=home, broker_url=f"redis+socket://{home}/nobody.sock?virtual_host=0")
     settings.models_dir.mkdir(parents=True)
     shutil.copytree(model, settings.models_dir / DEMO_FOLDER)
-    port = _free_port()
+    port = free_port()
     # an open page holds its event streams: they end with the server, as under `serve`
     limits = ["--timeout-graceful-shutdown", "2"]
     command = [
@@ -84,7 +84,7 @@ def drag_to(page: Page, percent: float) -> None:
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

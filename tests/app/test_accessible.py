@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every page for everybody: axe-core finds nothing serious, in dark and light, on a desk and on a phone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, expect
+
+from core.events import Progress, StageStarted
+from core.spec import JobSpec
+from tests.app.browsing import Site, running_site
+from tests.app.conftest import LAYERS, finish_job
+from tests.browser import DESKTOP, PHONE, launch, open_page
+
+pytestmark = pytest.mark.browser
+# what axe calls minor or moderate is a matter of taste in its own words; these two keep somebody out
+BAD = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def site(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """With two jobs that are done, one that runs, one that failed and one that waits."""
+    with running_site(tmp_path_factory.mktemp("site"), tiny_checkpoint) as site:
+        for keep in (0.3125, 0.5):
+            finish_job(site.bench, {"config.json": b"{}"}, JobSpec(keep=keep))
+        store = site.bench.store
+        for job_id in (store.submit(JobSpec()).id, store.submit(JobSpec()).id):
+            store.claim(job_id, job_id, 10_000)
+            store.record(job_id, job_id, StageStarted(stage="converting", total=LAYERS))
+            store.record(
+                job_id, job_id, Progress(stage="converting", done=2, total=LAYERS, message="layer 1")
+            )
+        store.fail(job_id, job_id, "killed (signal 9)", "use less memory", "the last line", 1_000_000)
+        store.submit(JobSpec())
+        yield site
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launch() as browser:
+        yield browser
+
+
+def addresses(site: Site) -> dict[str, str]:
+    """Every page by name, in the states that look different."""
+    jobs = {job.state.value: job.id for job in site.bench.store.list()}
+    done = [job.id for job in site.bench.store.list() if job.state == "done"]
+    one_each = {f"{state} job": f"/job?id={job_id}" for state, job_id in jobs.items()}
+    return one_each | {
+        "new": "/",
+        "jobs": "/jobs",
+        "models": "/models",
+        "demo": "/models?model=demo",
+        "compare": f"/compare?jobs={','.join(done)}",
+        "nothing to compare": "/compare",
+        "chat": "/chat",
+        "sweep": "/sweep",
+        "glossary": "/glossary",
+    }
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_nothing_serious_stands_in_anybodys_way(
+    site: Site, browser: Browser, size: tuple[int, int], scheme: str
+) -> None:
+    found = []
+    for name, address in addresses(site).items():
+        with open_page(browser, size, scheme) as page:
+            page.goto(site.url + address)
+            expect(page.locator("header.bar")).to_be_visible()
+            page.wait_for_load_state("networkidle")
+            rules = Axe().run(page).response["violations"]
+            for rule in rules:
+                if rule["impact"] in BAD:
+                    where = "; ".join(node["html"][:120] for node in rule["nodes"][:3])
+                    found.append(f"{name}: {rule['id']} ({rule['help']}): {where}")
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            if wide > size[0]:
+                found.append(f"{name}: scrolls sideways, {wide} px")
+    assert not found, "\n".join(found)
