@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one does next with a finished conversion, as a row of links."""
+
+from html import escape
+from urllib.parse import quote
+
+from core.store.views import JobView
+
+
+def next_steps(job: JobView) -> str:
+    """Links to the other pages that take this job on."""
+    links = [
+        ("Compare", f"/compare?jobs={quote(job.id)}"),
+        ("About the model", f"/models?model={quote(job.spec.model, safe='')}"),
+    ]
+    body = "".join(f'<a class="button" href="{escape(address)}">{name}</a>' for name, address in links)
+    return f'<p class="buttons">{body}</p>'
