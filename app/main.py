@@ -13,6 +13,7 @@ from app.api import make_router
 from app.api.errors import install_error_handlers
 from app.services.bell import CeleryBell, WebBell
 from app.services.reconcile import keep_reconciled
+from app.services.telling import keep_told
 from app.services.workbench import Workbench
 from app.ui.mount import mount_page
 from core.settings import Settings, load_settings
@@ -34,11 +35,12 @@ def create_api(settings: Settings | None = None, bell: WebBell | None = None) ->
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        reconciling = asyncio.create_task(keep_reconciled(workbench))
+        loops = [asyncio.create_task(keep(workbench)) for keep in (keep_reconciled, keep_told)]
         yield
-        reconciling.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reconciling
+        for loop in loops:
+            loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loop
         own_bell.close()
         store.close()
 

@@ -43,7 +43,7 @@ def test_a_retry_is_a_new_job_with_the_change_applied(
     bench.store.claim(failed, "worker", 60)
     bench.store.fail(failed, "worker", "out of memory", fixes=less_memory(spec))
     offered = client.get(f"/api/v1/jobs/{failed}").json()["fixes"]
-    assert [fix["label"] for fix in offered][0] == "windows of 256 tokens"
+    assert offered[0]["label"] == "windows of 256 tokens"
     answer = client.post(f"/api/v1/jobs/{failed}/retry", json={"fix": 0})
     assert answer.status_code == 201
     job = answer.json()
