@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rope.select: which rotary pairs of each KV head keep RoPE (MHA2MLA, section 3.1).
-
-Every choice maps (scores, pairs kept, start) to sorted pair indices, shape (n_kv, kept). `scores` is
-(n_kv, d_h/2); the choices that do not look at text use only its shape.
-"""
+"""rope.select: which rotary pairs of each KV head, or of all of them, keep RoPE; see core/rope/choices.py."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.rope.choices import CHOICES, Choice
 from core.rope.mix import Fold
 
 Select = Callable[[Tensor, int, int], Tensor]
@@ -25,39 +22,16 @@ class Slot:
     frequency: float
 
 
-def high(scores: Tensor, kept: int, start: int = 0) -> Tensor:
-    """S_high = {k | 0 <= k < r}: the fastest rotations."""
-    del start
-    return torch.arange(kept).expand(scores.shape[0], kept)
+def _of_tensors(choice: Choice) -> Select:
+    """The choice on tensors."""
+
+    def select(scores: Tensor, kept: int, start: int = 0) -> Tensor:
+        return torch.from_numpy(choice(scores.cpu().double().numpy(), kept, start))
+
+    return select
 
 
-def low(scores: Tensor, kept: int, start: int = 0) -> Tensor:
-    """S_low = {k | d_h/2 - r <= k < d_h/2}: the slowest rotations."""
-    del start
-    heads, pairs = scores.shape
-    return torch.arange(pairs - kept, pairs).expand(heads, kept)
-
-
-def uniform(scores: Tensor, kept: int, start: int = 0) -> Tensor:
-    """S_uniform = {start + floor(k * d_h / 2r) | 0 <= k < r}, wrapping past the last pair."""
-    heads, pairs = scores.shape
-    chosen = (start + torch.arange(kept) * pairs // max(kept, 1)) % pairs
-    return chosen.sort().values.expand(heads, kept)
-
-
-def two_norm(scores: Tensor, kept: int, start: int = 0) -> Tensor:
-    """S_2-norm: the r pairs with the largest contribution E|q| x E|k|, for each KV head on its own.
-
-    Equal scores keep the lower (faster) pair, so the choice does not depend on the sort.
-    """
-    del start
-    order = torch.sort(scores, dim=1, descending=True, stable=True).indices
-    return order[:, :kept].sort(dim=1).values
-
-
-def logit_damage(scores: Tensor, kept: int, start: int = 0) -> Tensor:
-    """The r pairs whose rotation carries the most logit energy (core/rope/pairs.py), which `scores` are."""
-    return two_norm(scores, kept, start)
+SELECT: Mapping[str, Select] = {name: _of_tensors(choice) for name, choice in CHOICES.items()}
 
 
 def shared_pairs(folds: list[Fold], choice: str, kept: int, start: int, inv_freq: Tensor) -> list[Slot]:
@@ -93,12 +67,3 @@ def chosen_slots(folds: list[Fold], rows: Sequence[Sequence[int]]) -> list[Slot]
             component = row * (fold.last - fold.first) + pair - fold.first
             slots.append(Slot(fold, component, float(fold.inv_freq[component])))
     return sorted(slots, key=lambda slot: -float(slot.fold.damage[slot.component]))
-
-
-SELECT: Mapping[str, Select] = {
-    "2-norm": two_norm,
-    "high": high,
-    "low": low,
-    "uniform": uniform,
-    "logit-damage": logit_damage,
-}
