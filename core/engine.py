@@ -22,9 +22,10 @@ from core.export.layout import copied_names, layer_unit, units
 from core.export.probe import Probe
 from core.export.record import write_record
 from core.export.verify import WrongLogits, verify
-from core.layer_rows import layer_row, meaning_of_scores, sentence
+from core.layer_rows import layer_row, sentence
 from core.layer_weights import attention_weights
 from core.measure import measure
+from core.pair_scores import meaning_of_scores
 from core.planning import LayerPlan, make_plan
 from core.preflight import Prepared, prepare
 from core.process import peak_memory_bytes

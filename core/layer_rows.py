@@ -8,8 +8,6 @@ from typing import Any
 from core.convert import LatentLayer
 from core.facts import ModelFacts
 from core.planning import LayerPlan
-from core.spec import Recipe
-from core.widths import PRE_ROPE
 
 
 def layer_row(layer: LayerPlan, facts: ModelFacts, latent: LatentLayer, started: float) -> dict[str, object]:
@@ -26,15 +24,6 @@ def layer_row(layer: LayerPlan, facts: ModelFacts, latent: LatentLayer, started:
         "scores": latent.scores,
         "seconds": time.monotonic() - started,
     }
-
-
-def meaning_of_scores(recipe: Recipe) -> str:
-    """What the scores of rotary pairs are: see app/ui/plots/rope_meaning.py, which puts it in words."""
-    if recipe.layout == PRE_ROPE:
-        return "exact"
-    if recipe.rope_mix != "none":
-        return "components"
-    return "energy" if recipe.rope_select == "logit-damage" else "contribution"
 
 
 def sentence(row: Mapping[str, Any]) -> str:

@@ -7,17 +7,17 @@ arXiv 2502.07864, section 4.3): their pairs are mixed as if they turned alike, w
 with the distance but leaves fewer pairs that matter.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from core.rope.folding import graded_starts
+
 WORK = torch.float64
 # relative floor of the query energies, so that a head that ignores a frequency can be divided by
 _FLOOR = 1e-9
-# (slowest frequency in radians per token, width of a fold in octaves)
-_OCTAVES = ((0.15, 1.0), (0.02, 1.5), (3e-4, 2.0), (0.0, 4.0))
 
 
 @dataclass(frozen=True)
@@ -101,26 +101,21 @@ def fold(moments: PairMoments, first: int, last: int, mix: str) -> Fold:
     return Fold(first, last, encode, read, damage, common)
 
 
+def folds_at(moments: PairMoments, starts: Sequence[int], mix: str) -> list[Fold]:
+    """One fold from each start to the next (core/rope/folding.py).
+
+    On the demo, 8 shared pairs and full rank: perplexity x1.10 with graded folds, with 2 neighbours
+    everywhere x1.21, with 3 x1.17, with 4 x1.35, without folding x2.06.
+    """
+    ends = [*starts[1:], len(moments.inv_freq)]
+    return [fold(moments, first, end, mix) for first, end in zip(starts, ends, strict=True)]
+
+
 def fixed_folds(moments: PairMoments, mix: str, size: int) -> list[Fold]:
     """FreqFold with `size` neighbours everywhere; the last fold takes what is left."""
-    pairs = len(moments.inv_freq)
-    return [fold(moments, first, min(first + size, pairs), mix) for first in range(0, pairs, size)]
+    return folds_at(moments, range(0, len(moments.inv_freq), size), mix)
 
 
 def graded_folds(moments: PairMoments, mix: str) -> list[Fold]:
-    """FreqFold with folds that widen as pairs turn more slowly: an octave where a pair turns within a few
-    tokens, four where it does not turn within a context.
-
-    On the demo, 8 shared pairs and full rank: perplexity x1.10, with 2 neighbours everywhere x1.21, with 3
-    x1.17, with 4 x1.35, without folding x2.06.
-    """
-    folds, first, pairs = [], 0, len(moments.inv_freq)
-    while first < pairs:
-        fastest = float(moments.inv_freq[first])
-        octaves = next(width for slowest, width in _OCTAVES if fastest >= slowest)
-        # a hair of slack, so that a pair exactly on the edge does not depend on rounding
-        inside = moments.inv_freq[first:] > fastest * 2.0**-octaves * (1 + 1e-6)
-        last = first + max(1, int(inside.sum()))
-        folds.append(fold(moments, first, last, mix))
-        first = last
-    return folds
+    """FreqFold with folds that widen as pairs turn more slowly."""
+    return folds_at(moments, graded_starts(moments.inv_freq.tolist()), mix)

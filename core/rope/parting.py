@@ -8,12 +8,13 @@ from core.calibrate.layer_statistics import LayerStatistics
 from core.modeling import PRE_ROPE
 from core.planning import LayerPlan
 from core.rope.derotate import DEROTATE
-from core.rope.mix import Fold, PairMoments, fixed_folds, graded_folds
+from core.rope.folding import fold_starts
+from core.rope.mix import Fold, PairMoments, folds_at
 from core.rope.moments import cross_pair_moments, pair_moments
 from core.rope.pairs import rotation_energy
 from core.rope.select import SELECT, chosen_slots, shared_pairs
 from core.rope.split import RopeSplit, by_head, shared, unrotated
-from core.spec import GRADED, Recipe
+from core.spec import Recipe
 
 
 def part(
@@ -66,10 +67,7 @@ def folds_of(
     kv_heads = statistics.contribution.shape[0]
     rotation = rotation_of(query, statistics, inv_freq, kv_heads, recipe)
     moments = PairMoments(cross_pair_moments(key, augmented(statistics), kv_heads), rotation, inv_freq)
-    # folding trades exact frequencies for fewer pairs: not worth it when most pairs stay anyway
-    if recipe.freqfold == GRADED and kept < kv_heads * len(inv_freq) // 2:
-        return graded_folds(moments, recipe.rope_mix)
-    return fixed_folds(moments, recipe.rope_mix, max(1, recipe.freqfold))
+    return folds_at(moments, fold_starts(inv_freq.tolist(), recipe.freqfold, kept, kv_heads), recipe.rope_mix)
 
 
 def rotation_of(
