@@ -2,6 +2,7 @@
 """Settings of one installation, read from the environment (prefix MLA_)."""
 
 import hashlib
+import ipaddress
 import tempfile
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +48,18 @@ class Settings(BaseSettings):
             raise ValueError("it must start with http:// or https://")
         return value
 
+    upload_mb: int = Field(64, description="largest text that may be uploaded, in MB", ge=1)
+    text_roots: str = Field(
+        "",
+        description="folders whose texts page and API may read, separated like PATH; empty: any on "
+        "loopback, none when others reach the page",
+    )
+    model_roots: str = Field(
+        "",
+        description="folders whose models page and API may read, separated like PATH; empty: any on "
+        "loopback, none when others reach the page",
+    )
+
     @field_validator("heartbeat_seconds")
     @classmethod
     def _a_beat_may_be_missed(cls, value: float, info: ValidationInfo) -> float:
@@ -89,9 +102,27 @@ class Settings(BaseSettings):
         return self.home / "jobs"
 
     @property
+    def texts_dir(self) -> Path:
+        """Uploaded texts, each named by its SHA-256."""
+        return self.home / "texts"
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether others than programs on this machine can reach the page."""
+        return not is_loopback(self.host)
+
+    @property
     def models_dir(self) -> Path:
         """Models prepared by the workbench itself: the demo."""
         return self.home / "models"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load_settings(**given: Any) -> Settings:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.api.access import Bench
 from app.services.estimate import Estimate, estimate
+from app.services.model_sources import SearchAnswer
 from app.services.models import recent_models
 from core.facts import ModelFacts
 from core.presets import PRESETS, Preset
@@ -29,6 +30,15 @@ class StageBody(BaseModel):
 def list_models(bench: Bench) -> list[str]:
     """The demo and the models converted lately."""
     return recent_models(bench)
+
+
+@router.get("/models/search")
+def search_models(
+    bench: Bench,
+    q: Annotated[str, Query(max_length=200, description="part of the name, three letters or more")] = "",
+) -> SearchAnswer:
+    """Models in the allowed folders, in the Hub's cache and, when online, on the Hub."""
+    return bench.sources.search(bench.settings, q)
 
 
 @router.get("/models/facts")

@@ -8,13 +8,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from app.services.errors import GoneError, NotFoundError
+from app.services.errors import ForbiddenError, GoneError, NotFoundError, TooLargeError
 from core.errors import StateError, WorkbenchError
 from core.store import DatabaseUnavailable
 
 _STATUS: tuple[tuple[type[WorkbenchError], int], ...] = (
+    (ForbiddenError, 403),
     (NotFoundError, 404),
     (GoneError, 410),
+    (TooLargeError, 413),
     (StateError, 409),
     (DatabaseUnavailable, 503),
     (WorkbenchError, 422),

@@ -55,7 +55,7 @@ def as_command(spec: JobSpec, out: str = "converted") -> str:
 
 def _profile_command(spec: JobSpec) -> str:
     said = spec.model_dump(exclude_defaults=True)
-    options = {key: said[key] for key in ("revision", "device") if key in said}
+    options: dict[str, Any] = {key: said[key] for key in ("revision", "device") if key in said}
     options |= {name: value for name, value in _texts(spec).items() if name in _PROFILE_OPTIONS}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return shlex.join(["mla-workbench", "profile", *words, "--", spec.model])

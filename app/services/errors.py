@@ -14,3 +14,15 @@ class GoneError(WorkbenchError):
     """A file is registered but is not on disk any more, or is not what was registered."""
 
     reason = "gone"
+
+
+class TooLargeError(WorkbenchError):
+    """What was sent is larger than the installation allows."""
+
+    reason = "too large"
+
+
+class ForbiddenError(WorkbenchError):
+    """The request came from a place that may not make it."""
+
+    reason = "forbidden"

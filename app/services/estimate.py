@@ -52,7 +52,7 @@ def estimate(workbench: Workbench, data: Mapping[str, Any], context: int, batch:
         plan = make_plan(spec, facts)
         problems += plan.problems
     if spec is not None:
-        _tried(lambda: workbench.texts.check(spec), problems)
+        _tried(lambda: workbench.texts.check(spec, workbench.settings), problems)
     if spec is not None and facts is not None and plan is not None and not problems:
         prediction = predicted(workbench.profiles, spec.recipe, facts, plan, workbench.settings)
         seconds = predicted_seconds(workbench, spec, facts)

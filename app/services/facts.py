@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
+from app.services.roots import check_model_path
 from core.facts import ModelFacts, facts_of
 from core.settings import Settings
 from core.weights.locate import locate, tensors_of
@@ -27,7 +28,8 @@ class FactsCache:
         self._lock = threading.Lock()
 
     def read(self, model: str, revision: str | None, settings: Settings) -> ModelFacts:
-        """Facts of `model`; raises ModelError when it cannot be found or parsed."""
+        """Facts of `model`; raises ModelError when it cannot be found, parsed, or may not be asked for."""
+        check_model_path(settings, model)
         with self._lock:
             at, found = self._hub.get((model, revision), (0.0, None))
         if found is not None and time.monotonic() - at < HUB_SECONDS:

@@ -2,20 +2,18 @@
 """From what a form or an HTTP body says to a JobSpec that can run, and into the queue."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from app.services.disk import check_disk, job_bytes
 from app.services.errors import NotFoundError
+from app.services.text_names import pinned
 from app.services.workbench import Workbench
-from core.calibrate.text import NAMED, existing_file, text_parts
 from core.errors import StateError
 from core.fixes import apply
 from core.planning import Plan, make_plan
 from core.presets import spec_from_preset
-from core.spec import Calibration, Evaluation, JobSpec, parse_spec
+from core.spec import JobSpec, parse_spec
 from core.store.views import ALONE, JobView, Lineage
-
-T = TypeVar("T", Calibration, Evaluation)
 
 
 def read_request(data: Mapping[str, Any]) -> JobSpec:
@@ -49,7 +47,7 @@ def submit_spec(workbench: Workbench, spec: JobSpec, owner: str = "", lineage: L
     """As `submit`, for a spec that has been read."""
     plan = plan_for(workbench, spec)
     plan.raise_if_blocked()
-    workbench.texts.check(spec)
+    workbench.texts.check(spec, workbench.settings)
     check_disk(workbench, plan)
     job = workbench.store.submit(_pinned(workbench, spec), owner, lineage)
     if lineage.after_id is None:
@@ -72,22 +70,12 @@ def retry(workbench: Workbench, job_id: str, fix: int, owner: str = "") -> JobVi
 def _pinned(workbench: Workbench, spec: JobSpec) -> JobSpec:
     """The spec as the worker must read it: a branch may move until then, and its folder is another one."""
     facts = workbench.facts.read(spec.model, spec.revision, workbench.settings)
-    changes: dict[str, Any] = {"calibration": _absolute(spec.calibration)}
+    changes: dict[str, Any] = {}
     if facts.kind == "hub":
         changes["revision"] = facts.revision
     elif facts.kind == "folder":
         changes["model"] = facts.folder
-    if spec.evaluation is not None:
-        changes["evaluation"] = _absolute(spec.evaluation)
-    return spec.model_copy(update=changes)
-
-
-def _absolute(part: T) -> T:
-    names = []
-    for name in text_parts(part.text):
-        path = None if name in NAMED else existing_file(name)
-        names.append(name if path is None else str(path.absolute()))
-    return part.model_copy(update={"text": "+".join(names)})
+    return pinned(workbench.settings, spec).model_copy(update=changes)
 
 
 def find_job(workbench: Workbench, job_id: str) -> JobView:

@@ -3,8 +3,11 @@
 
 import threading
 
+from app.services.roots import check_text_path
+from app.services.text_names import resolve
 from core.calibrate.text import NAMED, check_text, existing_file, text_parts
 from core.errors import TextError
+from core.settings import Settings
 from core.spec import JobSpec
 
 
@@ -15,12 +18,14 @@ class TextCache:
         self._readable: set[tuple[str, int, int]] = set()
         self._lock = threading.Lock()
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: JobSpec, settings: Settings) -> None:
         """Raise TextError, with the field it belongs beside, when a text of `spec` cannot be used."""
+        check_text_path(settings, spec.calibration.text, "calibration.text")
         for name in text_parts(spec.calibration.text):
-            self._check_one(name, "calibration.text")
+            self._check_one(resolve(settings, name, "calibration.text"), "calibration.text")
         if spec.evaluation is not None:
-            self._check_one(spec.evaluation.text, "evaluation.text")
+            check_text_path(settings, spec.evaluation.text, "evaluation.text")
+            self._check_one(resolve(settings, spec.evaluation.text, "evaluation.text"), "evaluation.text")
 
     def _check_one(self, name: str, field: str) -> None:
         key = _key(name)

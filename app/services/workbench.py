@@ -6,9 +6,11 @@ from pathlib import Path
 
 from app.services.bell import WebBell
 from app.services.facts import FactsCache
+from app.services.model_sources import ModelSources
 from app.services.predictions import ProfileCache
 from app.services.recent import Recent
 from app.services.texts import TextCache
+from app.services.tokens import TokenCounts
 from core.settings import Settings
 from core.store import Store
 
@@ -23,6 +25,8 @@ class Workbench:
     facts: FactsCache = field(default_factory=FactsCache)
     profiles: ProfileCache = field(default_factory=ProfileCache)
     texts: TextCache = field(default_factory=TextCache)
+    tokens: TokenCounts = field(default_factory=TokenCounts)
+    sources: ModelSources = field(default_factory=ModelSources)
     recent: Recent = field(default_factory=Recent)
     # walking a folder of many jobs takes longer than reading rows, and disks fill slowly
     disk: Recent = field(default_factory=lambda: Recent(10.0))

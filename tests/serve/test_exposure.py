@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.doctor import checks
-from app.serve.serve import is_loopback
-from core.settings import Settings
+from core.settings import Settings, is_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "[::1]", "localhost"])
