@@ -2,9 +2,10 @@
 """Ask up to three models the same thing and read what they answer. A worker answers; the web only writes rows."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from app.services.errors import NotFoundError
 from app.services.models import recent_models
@@ -42,6 +43,16 @@ def models(workbench: Workbench) -> list[ChatModel]:
     ]
     originals = [ChatModel(model=one, job=None, base=one) for one in recent_models(workbench)]
     return originals + [ChatModel(model=f"{JOB}{job.id}", job=job, base=job.spec.model) for job in done]
+
+
+def read_sampling(said: Mapping[str, Any]) -> Sampling:
+    """Sampling as a form says it; an empty box keeps the usual value. Raises SpecError naming the field."""
+    try:
+        return Sampling.model_validate({name: value for name, value in said.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise SpecError(f"{name}: {first['msg']}", hint="see under Sampling", field=name) from error
 
 
 def ask(

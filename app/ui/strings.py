@@ -88,9 +88,23 @@ def preset_title(name: str) -> str:
     """What the page calls a preset; a name it has no words for is shown as it is."""
     return PRESET_WORDS[name][0] if name in PRESET_WORDS else name
 
+
 # Compare
 CHOOSE_JOBS = "Tick two or more to see what was asked differently, and what came of it."
 NOTHING_TO_COMPARE = (
     "Nothing has been converted yet: once two conversions are done, they can be held against each other here."
 )
 NOT_THE_SAME_TEXT = "Not all were measured on the same text: their quality is shown, not ranked."
+
+# Chat
+CHAT_EXAMPLES = (
+    "Explain why the sky is blue, in simple words.",
+    "Write a short story about a lighthouse keeper and a whale.",
+    "Give me three tips for learning to cook.",
+)
+CHAT_INTRO = "The same prompt, the same seed, side by side: what the smaller cache changes, in words."
+CHAT_NOTHING_CONVERTED = (
+    "Nothing has been converted yet. You can talk to the original now; once a conversion is done, its answers "
+    "stand beside it here."
+)
+CHAT_READY = "Ask all of them the same thing. Answers are written by a worker; you can close this page meanwhile."

@@ -34,8 +34,8 @@ class Message(Frozen):
 class Sampling(Frozen):
     """How the next token is chosen. The same values and seed give the same text from the same model."""
 
-    temperature: float = Field(0.7, ge=0, le=5, description="0 takes the most likely token every time")
-    top_p: float = Field(0.95, gt=0, le=1, description="choose among the likeliest tokens of this total")
+    temperature: float = Field(0.3, ge=0, le=5, description="0 takes the most likely token every time")
+    top_p: float = Field(0.9, gt=0, le=1, description="choose among the likeliest tokens of this total")
     seed: int = Field(0, ge=0, lt=2**31, description="equal seeds give equal text")
     max_tokens: int = Field(256, ge=1, le=4096, description="longest answer")
 
