@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from app.services.workbench import Workbench
 from app.ui.components.shell import foot
-from app.ui.pages import compare, glossary, job, jobs, models, new
+from app.ui.pages import chat, compare, glossary, job, jobs, models, new
 from app.ui.strings import PRODUCT
 from app.ui.theme import make_theme, scripts, style_sheet
 
@@ -24,6 +24,7 @@ _PAGES: tuple[tuple[str, str, _Build], ...] = (
     ("Job", "job", job.build),
     ("Models", "models", models.build),
     ("Compare", "compare", compare.build),
+    ("Chat", "chat", chat.build),
     ("Glossary", "glossary", glossary.build),
 )
 
