@@ -7,7 +7,7 @@ from html import escape
 from app.ui.strings import NO_WORKER, PRODUCT
 from core.store import WorkerView
 
-PAGES = (("New", "/"), ("Jobs", "/jobs"), ("Models", "/models"), ("Compare", "/compare"))
+PAGES = (("New", "/"), ("Jobs", "/jobs"), ("Models", "/models"), ("Compare", "/compare"), ("Chat", "/chat"))
 
 
 def header(current: str, workers: Sequence[WorkerView]) -> str:
