@@ -10,6 +10,7 @@ from core.store.views import JobView
 def next_steps(job: JobView) -> str:
     """Links to the other pages that take this job on."""
     links = [
+        ("Chat", f"/chat?models={quote(job.spec.model, safe='')},job:{quote(job.id)}"),
         ("Compare", f"/compare?jobs={quote(job.id)}"),
         ("About the model", f"/models?model={quote(job.spec.model, safe='')}"),
     ]
