@@ -56,6 +56,10 @@ class Form:
         """From the values of the components, in the order of FIELDS."""
         return Form(dict(zip(FIELDS, entered, strict=True)))
 
+    def with_values(self, **changes: Any) -> "Form":
+        """The same form with some boxes changed."""
+        return Form(self.values | changes)
+
     @property
     def context(self) -> int:
         return _whole(self.values["context"], DEFAULT_CONTEXT)

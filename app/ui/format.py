@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 _BYTE_UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3), ("B", 1.0))
 _COUNT_UNITS = (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3))
+_FLOP_UNITS = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3))
 THIN = "\u202f"
 
 
@@ -34,6 +35,12 @@ def count(value: float) -> str:
         if value >= scale:
             return f"{value / scale:.1f}{THIN}{unit}"
     return integer(value)
+
+
+def flops(value: float) -> str:
+    """Operations with three significant digits: flops(269_000_000) -> "269 MFLOP"."""
+    prefix, scale = next(((one, size) for one, size in _FLOP_UNITS if value >= size), ("", 1.0))
+    return f"{_three_digits(value / scale)}{THIN}{prefix}FLOP"
 
 
 def times(value: float) -> str:

@@ -1,37 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """New conversion: model, what one wants, one slider, one button; everything else is one click deeper."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
 from app.services import models, requests
-from app.services.estimate import estimate
 from app.services.workbench import Workbench
 from app.ui.components import fields
-from app.ui.components.copying import copy_as
-from app.ui.components.cost import cost_card, empty_card
+from app.ui.components.cost import empty_card
 from app.ui.components.messages import failure
 from app.ui.components.shell import top_bar
 from app.ui.components.stages import stage_boxes
 from app.ui.events import GO_TO, LATEST, QUIET
 from app.ui.form import BASE, FIELDS, RECIPE, Form, of_preset, remembered
 from app.ui.origin import origin_of
-from app.ui.pages.new_notes import boxes, folded, notes
+from app.ui.pages.new_live import Layout, Live
 from app.ui.pages.new_tune import tune_boxes
 from core.errors import WorkbenchError
 
-_OF_PRESET = ("keep", "rope_dim", "kv_rank", *RECIPE)
-
-
-@dataclass
-class _Layout:
-    """The components: boxes by field, places for problems by slot, and what opens when one is inside."""
-
-    inputs: dict[str, Any] = field(default_factory=dict)
-    notes: dict[str, gr.HTML] = field(default_factory=dict)
-    folded: dict[str, gr.Accordion] = field(default_factory=dict)
+_OF_PRESET = ("keep", "rope_dim", "kv_rank", *RECIPE, "layers", "pairs")
 
 
 def build(workbench: Workbench, page: gr.Blocks) -> None:
@@ -51,29 +39,11 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     entered = [inputs[name] for name in FIELDS]
     saved = gr.BrowserState({}, storage_key="mla-workbench-form", secret="not-a-secret")
     address = gr.Textbox(visible="hidden")
-    shown = [
-        *layout.notes.values(),
-        *layout.folded.values(),
-        inputs["rope_dim"],
-        inputs["fisher_tokens"],
-        card,
-        copies,
-        convert,
-        saved,
-    ]
+    live = Live(workbench, layout, card, copies, convert, saved)
+    shown = live.outputs
 
     def on_change(request: gr.Request, *values: Any) -> list[Any]:
-        form = Form.of(values)
-        answer = estimate(workbench, form.request, form.context, form.batch)
-        return [
-            *notes(form, answer, list(layout.notes)),
-            *folded(answer),
-            *boxes(form, answer),
-            cost_card(answer),
-            copy_as(None if answer.problems else answer.spec, origin_of(request)),
-            gr.Button(interactive=not answer.problems),
-            form.values,
-        ]
+        return live.answer(Form.of(values), origin_of(request))
 
     def on_submit(*values: Any) -> tuple[str, str]:
         try:
@@ -110,8 +80,8 @@ def on_preset(name: str) -> list[Any]:
     return [values[one] for one in _OF_PRESET]
 
 
-def _form() -> _Layout:
-    layout = _Layout()
+def _form() -> Layout:
+    layout = Layout()
     with gr.Column(elem_classes="sheet"):
         gr.HTML("<h3>1 Model</h3>")
         layout.inputs["model"] = fields.model_box()
