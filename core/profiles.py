@@ -6,63 +6,20 @@ read instead of calibrating, and `profile.json`, from which the loss of any plan
 without a tensor library.
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from core.curves import Pairs, RecipeCurves, same_curves
 from core.errors import StateError
-from core.loss_fit import LossFit
+from core.pair_scores import Rows
 from core.spec import Frozen, JobSpec, Recipe
 from core.widths import Widths
 
 FILE = "profile.json"
 STATISTICS = "statistics"
-
-
-class LayerCurves(Frozen):
-    """One layer: rope_lost and tail, nats per token before the fit, for each number of rotary dims.
-
-    tail[i][j] is the loss left in a latent of rank RecipeCurves.ranks[j] with rope_dims[i] rotary dims.
-    """
-
-    rope_dims: tuple[int, ...]
-    rope_lost: tuple[float, ...]
-    tail: tuple[tuple[float, ...], ...]
-
-
-class MeasuredPoint(Frozen):
-    """Widths, the same in all layers, that were tried on held-back text, and their KL in nats per token."""
-
-    keep: float
-    rope_dim: int
-    rank: int
-    measured: float
-
-
-class RecipeCurves(Frozen):
-    """What one recipe loses on one model: `fit` of the sum over layers of tails and rope_weight * rope_lost.
-
-    rope_weight and fit are those that miss `points` least.
-    """
-
-    recipe: Recipe
-    ranks: tuple[int, ...]
-    layers: tuple[LayerCurves, ...]
-    rope_weight: float
-    fit: LossFit
-    points: tuple[MeasuredPoint, ...]
-
-    def raw(self, widths: Sequence[Widths]) -> float:
-        """The sum that the fit turns into a loss."""
-        total = 0.0
-        for layer, one in zip(self.layers, widths, strict=True):
-            tails = [_between(self.ranks, tail, one.rank) for tail in layer.tail]
-            total += _between(layer.rope_dims, tails, one.rope_dim)
-            total += self.rope_weight * _between(layer.rope_dims, layer.rope_lost, one.rope_dim)
-        return total
 
 
 class Prediction(Frozen):
@@ -76,26 +33,34 @@ class Prediction(Frozen):
 class Profile(Frozen):
     """`profile.json`: where it came from, and the curves of every recipe it knows."""
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     fingerprint: str
     model: str
     text: str
     tokens: int
     fisher_windows: int = Field(description="windows that went through the backward pass")
+    inv_freq: tuple[float, ...] = Field(description="frequencies of the rotary pairs, radians per token")
+    contribution: tuple[Rows, ...] = Field(
+        description="2-norm contribution E|q| E|k| of each pair: layers x KV heads x pairs"
+    )
     recipes: tuple[RecipeCurves, ...]
 
-    def predict(self, recipe: Recipe, widths: Sequence[Widths]) -> Prediction | None:
-        """The loss of `widths`, one per layer; None when this profile says nothing about the recipe."""
-        for curves in self.recipes:
-            if same_curves(curves.recipe, recipe) and len(widths) == len(curves.layers):
-                loss, spread = curves.fit.loss(curves.raw(widths)), curves.fit.spread
-                return Prediction(loss=loss, low=loss / spread, high=loss * spread)
-        return None
+    def curves(self, recipe: Recipe) -> RecipeCurves | None:
+        """The curves of the recipe; None when this profile says nothing about it."""
+        return next((one for one in self.recipes if same_curves(one.recipe, recipe)), None)
 
+    def predict(
+        self, recipe: Recipe, widths: Sequence[Widths], pairs: Sequence[Pairs] | None = None
+    ) -> Prediction | None:
+        """The loss of `widths`, one per layer; None when this profile says nothing about the recipe.
 
-def same_curves(one: Recipe, other: Recipe) -> bool:
-    """Curves depend on everything of a recipe but on how the budget is spread."""
-    return one.model_copy(update={"allocate": ""}) == other.model_copy(update={"allocate": ""})
+        `pairs` are those that keep RoPE in every layer when they are not the rule's.
+        """
+        curves = self.curves(recipe)
+        if curves is None or len(widths) != len(curves.layers):
+            return None
+        loss, spread = curves.fit.loss(curves.raw(widths, pairs)), curves.fit.spread
+        return Prediction(loss=loss, low=loss / spread, high=loss * spread)
 
 
 def profile_folder(home: Path, fingerprint: str) -> Path:
@@ -147,12 +112,3 @@ def spec_for_profile(spec: JobSpec) -> JobSpec:
     )
     update: dict[str, Any] = {"recipe": recipe, "evaluation": None, "keep": 1.0}
     return spec.model_copy(update=update | {"rope_dim": None, "kv_rank": None, "preset": None})
-
-
-def _between(known: Sequence[int], values: Sequence[float], wanted: int) -> float:
-    """Linear interpolation of `values` at ascending `known`; flat beyond its ends."""
-    right = bisect_right(known, wanted)
-    if right == 0 or right == len(known):
-        return values[0] if right == 0 else values[-1]
-    share = (wanted - known[right - 1]) / (known[right] - known[right - 1])
-    return values[right - 1] + share * (values[right] - values[right - 1])

@@ -5,15 +5,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from torch import Tensor
+
 from core.calibrate.layer_statistics import load_statistics
 from core.calibrate.steps import calibrate, step_count
 from core.convert import converters_for
+from core.curves import LayerCurves, MeasuredPoint, PairScores, RecipeCurves
 from core.events import Cancel, Progress, Sink, StageStarted
 from core.export.folder import mla_config
 from core.facts import ModelFacts
 from core.layer_profile import LayerProfile
 from core.layer_weights import attention_weights
 from core.loss_fit import LossFit, fit_losses
+from core.pair_scores import Rows
 from core.planning import make_plan
 from core.preflight import Prepared, prepare, remove_empty
 from core.presets import PRESETS
@@ -21,10 +25,7 @@ from core.profile import profile_layer
 from core.profiles import (
     FILE,
     STATISTICS,
-    LayerCurves,
-    MeasuredPoint,
     Profile,
-    RecipeCurves,
     find_statistics,
     profile_folder,
     spec_for_profile,
@@ -35,7 +36,7 @@ from core.spec import JobSpec, Recipe
 from core.trial import Trial
 from core.weights.skeleton import Skeleton
 from core.weights.tensors import TensorSource
-from core.widths import Widths, groups_of, most_rope_dims, solve
+from core.widths import PRE_ROPE, Widths, groups_of, most_rope_dims, solve
 from core.workspace import Workspace
 
 # the presets a profile speaks about, and the uniform budgets that are measured to fit its predictions
@@ -91,6 +92,11 @@ def _steps(spec: JobSpec, ready: Prepared, work: Path) -> Iterator[str]:
         text=spec.calibration.text,
         tokens=ready.sample.windows.numel(),
         fisher_windows=ready.sample.fisher_windows,
+        inv_freq=tuple(skeleton.inv_freq.tolist()),
+        contribution=tuple(
+            _rounded(load_statistics(work / STATISTICS, index).contribution)
+            for index in range(ready.facts.layers)
+        ),
         recipes=tuple(found),
     )
     partial = work / (FILE + ".partial")
@@ -111,11 +117,13 @@ class _Curves:
         asked = spec.model_copy(update={"recipe": recipe})
         self._recipe = recipe
         self._widths = tried_widths(asked, ready.facts)
+        self._usual = solve(asked.model_copy(update={"keep": ROPE_KEEP}), ready.facts)
         self._plans = {
             name: make_plan(asked, ready.facts, [widths] * ready.facts.layers)
             for name, widths in self._widths.items()
         }
         self._layers: list[LayerProfile] = []
+        self._scores: list[Rows] = []
         self._measured: dict[str, float] = {}
 
     def steps(self) -> Iterator[str]:
@@ -137,6 +145,7 @@ class _Curves:
                 self._shrinkage,
             )
             self._layers.append(profile_layer(list(converters.items()), statistics))
+            self._scores.append(_rounded(converters[self._usual.rope_dim].scores))
             latent = {
                 name: converters[widths.rope_dim].at(self._plans[name].layers[index])
                 for name, widths in self._widths.items()
@@ -170,7 +179,16 @@ class _Curves:
             )
             for name, one in self._widths.items()
         )
-        return fitted_curves(self._recipe, ranks, layers, points)
+        curves = fitted_curves(self._recipe, ranks, layers, points)
+        if self._recipe.layout == PRE_ROPE:
+            return curves
+        scores = PairScores(kept=self._usual.rope_dim // 2, scores=tuple(self._scores))
+        return curves.model_copy(update={"pairs": scores})
+
+
+def _rounded(scores: Tensor) -> Rows:
+    """(rows, d_h/2) with nine digits: enough to choose by, and half as long in the file."""
+    return tuple(tuple(float(f"{one:.9g}") for one in row) for row in scores.tolist())
 
 
 def tried_widths(spec: JobSpec, facts: ModelFacts) -> dict[str, Widths]:

@@ -21,9 +21,10 @@ from app.services.widths import cached_words
 from app.services.workbench import Workbench
 from app.ui.components.cost import cost_card
 from app.ui.components.results import summary
+from core.curves import LayerCurves, RecipeCurves
 from core.loss_fit import LossFit
 from core.presets import PRESETS, spec_from_preset
-from core.profiles import LayerCurves, Profile, RecipeCurves
+from core.profiles import Profile
 from core.spec import JobSpec, parse_spec
 from core.store.views import StoredMetric
 from tests.app.conftest import finish_job
@@ -244,6 +245,8 @@ def test_a_profile_shortens_the_time_that_is_foreseen(bench: Workbench, tiny_che
         text=spec.calibration.text,
         tokens=spec.calibration.tokens,
         fisher_windows=0,
+        inv_freq=(),
+        contribution=(),
         recipes=(),
     )
     folder = bench.settings.home / "profiles" / "one"
@@ -287,6 +290,8 @@ def test_quality_is_predicted_from_a_profile_or_not_at_all(bench: Workbench, tin
             text="x",
             tokens=1,
             fisher_windows=0,
+            inv_freq=(),
+            contribution=(),
             recipes=(curves,),
         )
         (folder / "profile.json").write_text(profile.model_dump_json())

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from core.curves import LayerCurves, RecipeCurves
 from core.errors import SpecError
 from core.facts import ModelFacts, read_facts
 from core.loss_fit import LossFit
 from core.presets import PRESETS
-from core.profiles import LayerCurves, Profile, RecipeCurves
+from core.profiles import Profile
 from core.spec import JobSpec
 from core.target import keep_for_loss
 
@@ -31,7 +32,16 @@ def profile_of(facts: ModelFacts) -> Profile:
         fit=LossFit(knots=((1.0, 0.5),), slope=1.0, spread=1.2),
         points=(),
     )
-    return Profile(fingerprint="f", model=facts.name, text="t", tokens=1, fisher_windows=1, recipes=(known,))
+    return Profile(
+        fingerprint="f",
+        model=facts.name,
+        text="t",
+        tokens=1,
+        fisher_windows=1,
+        inv_freq=(),
+        contribution=(),
+        recipes=(known,),
+    )
 
 
 @pytest.mark.parametrize("most", [0.01, 0.3, 0.5, 1.0, 1.9])
