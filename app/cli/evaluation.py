@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from app.services.text_names import resolve
 from core.calibrate.text import read_text
 from core.errors import ModelError
 from core.process import hide_progress_bars
@@ -20,8 +21,8 @@ def evaluate_model(
 
     Raises ModelError when a model is missing, TextError when the text is unusable or too short.
     """
-    content = read_text(text)
     settings = load_settings()
+    content = read_text(resolve(settings, text, "text"))
     folder = locate(model, settings=settings).folder
     from core.evaluate import evaluate, is_converted
 

@@ -8,10 +8,12 @@ import typer
 
 from app.cli import jobs
 from app.cli.conversion import run_conversion
-from app.cli.output import bytes_text, reported, show
+from app.cli.output import conversion_lines, reported, show
 from app.cli.profile import run_profile
+from app.cli.recipe import asked_model, said, spec_from_recipe
 from app.cli.request import NO_PRESET, at_most, convert_spec, spec_from_options
 from app.services.predictions import ProfileCache, predicted
+from app.services.text_names import with_uploads
 from app.services.widths import cached_words
 from core.facts import read_facts
 from core.planning import make_plan
@@ -24,6 +26,17 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 cli.add_typer(jobs.cli, name="jobs")
 
 Model = Annotated[str, typer.Argument(help="a local folder, a Hub id, or demo")]
+# a recipe names its model too
+ModelOrRecipe = Annotated[
+    str | None,
+    typer.Argument(metavar="MODEL", help="a local folder, a Hub id, or demo; default: the recipe's"),
+]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="a whole request as YAML or JSON, - for standard input; other options are laid over it"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
 PresetName = Annotated[str, typer.Option(help=f"one of: {', '.join(PRESETS)}, {NO_PRESET}")]
 Keep = Annotated[
@@ -97,7 +110,9 @@ def inspect(model: Model, revision: Revision = None, json: Json = False) -> None
 
 @cli.command()
 def plan(
-    model: Model,
+    asked: typer.Context,
+    model: ModelOrRecipe = None,
+    recipe: RecipeFile = None,
     preset: PresetName = DEFAULT_PRESET,
     keep: Keep = None,
     max_loss: MaxLoss = None,
@@ -110,20 +125,23 @@ def plan(
 ) -> None:
     """What every layer will look like and cost, and what stands in the way."""
     with reported(json):
-        spec = spec_from_options(
-            preset,
-            changes or (),
-            max_loss,
-            model=model,
-            revision=revision,
-            keep=keep,
-            rope_dim=rope_dim,
-            kv_rank=kv_rank,
-            dtype=dtype,
-        )
+        if recipe is not None:
+            spec = spec_from_recipe(recipe, said(asked))
+        else:
+            spec = spec_from_options(
+                preset,
+                changes or (),
+                max_loss,
+                model=asked_model(model),
+                revision=revision,
+                keep=keep,
+                rope_dim=rope_dim,
+                kv_rank=kv_rank,
+                dtype=dtype,
+            )
         settings = load_settings()
         spec = at_most(spec, max_loss, settings)
-        facts = read_facts(model, revision=revision, settings=settings)
+        facts = read_facts(spec.model, revision=spec.revision, settings=settings)
         found = make_plan(spec, facts)
         loss = None if found.problems else predicted(ProfileCache(), spec.recipe, facts, found, settings)
         show(
@@ -185,8 +203,10 @@ def profile(
 
 @cli.command()
 def convert(
-    model: Model,
+    asked: typer.Context,
     out: Annotated[Path, typer.Option(help="folder to create")],
+    model: ModelOrRecipe = None,
+    recipe: RecipeFile = None,
     preset: PresetName = DEFAULT_PRESET,
     keep: Keep = None,
     max_loss: MaxLoss = None,
@@ -209,30 +229,34 @@ def convert(
 ) -> None:
     """Convert a model; run the same command again to continue an interrupted conversion."""
     with reported(json):
-        spec = convert_spec(
-            preset,
-            changes or (),
-            evaluation,
-            evaluation_context,
-            windows,
-            max_loss=max_loss,
-            model=model,
-            revision=revision,
-            keep=keep,
-            rope_dim=rope_dim,
-            kv_rank=kv_rank,
-            calibration={"text": calibration, "tokens": tokens, "context": context},
-            dtype=dtype,
-            device=device,
-            shard_bytes=shard_bytes,
+        spec = (
+            spec_from_recipe(recipe, said(asked))
+            if recipe is not None
+            else convert_spec(
+                preset,
+                changes or (),
+                evaluation,
+                evaluation_context,
+                windows,
+                max_loss=max_loss,
+                model=asked_model(model),
+                revision=revision,
+                keep=keep,
+                rope_dim=rope_dim,
+                kv_rank=kv_rank,
+                calibration={"text": calibration, "tokens": tokens, "context": context},
+                dtype=dtype,
+                device=device,
+                shard_bytes=shard_bytes,
+            )
         )
         settings = load_settings()
-        spec = at_most(spec, max_loss, settings)
+        spec = with_uploads(settings, at_most(spec, max_loss, settings))
         metrics = run_conversion(spec, out.expanduser().absolute(), settings)
         show(
             {"out": str(out), "spec": spec.model_dump(mode="json"), "metrics": metrics},
             json,
-            _summary(out, metrics),
+            conversion_lines(out, metrics),
         )
 
 
@@ -272,21 +296,6 @@ def doctor(json: Json = False) -> None:
     )
     if not all(check.ok for check in found):
         raise typer.Exit(1)
-
-
-def _summary(out: Path, metrics: dict[str, float]) -> list[str]:
-    before, after = metrics["kv_bytes_per_token_before"], metrics["kv_bytes_per_token_measured"]
-    lines = [
-        f"{out}: {before / after:.2f}x smaller KV cache, "
-        f"{before:,.0f} -> {after:,.0f} bytes per token (measured)"
-    ]
-    if "perplexity_ratio" in metrics:
-        lines.append(
-            f"perplexity x{metrics['perplexity_ratio']:.3g}, KL {metrics['kl_to_base']:.3f} nats, "
-            f"same top token {100 * metrics['top1_agreement']:.1f} %"
-        )
-    memory = bytes_text(metrics["peak_memory_bytes"])
-    return [*lines, f"{metrics['seconds']:.0f} s, peak memory {memory}"]
 
 
 def main() -> None:

@@ -4,8 +4,9 @@
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -78,3 +79,19 @@ def bytes_text(value: float) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.2f} {unit}"
         value /= 1000
     return f"{value:.2f} TB"
+
+
+def conversion_lines(out: Path, metrics: Mapping[str, float]) -> list[str]:
+    """What came out of a conversion, for a terminal."""
+    before, after = metrics["kv_bytes_per_token_before"], metrics["kv_bytes_per_token_measured"]
+    lines = [
+        f"{out}: {before / after:.2f}x smaller KV cache, "
+        f"{before:,.0f} -> {after:,.0f} bytes per token (measured)"
+    ]
+    if "perplexity_ratio" in metrics:
+        lines.append(
+            f"perplexity x{metrics['perplexity_ratio']:.3g}, KL {metrics['kl_to_base']:.3f} nats, "
+            f"same top token {100 * metrics['top1_agreement']:.1f} %"
+        )
+    memory = bytes_text(metrics["peak_memory_bytes"])
+    return [*lines, f"{metrics['seconds']:.0f} s, peak memory {memory}"]

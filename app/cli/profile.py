@@ -7,6 +7,7 @@ from typing import Any
 
 from app.cli.conversion import limit_threads, only_writer
 from app.cli.output import TerminalSink
+from app.services.text_names import with_uploads
 from core.events import NeverCancel
 from core.profiles import FILE, load_profile
 from core.settings import Settings
@@ -16,6 +17,7 @@ from core.spec import JobSpec
 def run_profile(spec: JobSpec, out: Path | None, settings: Settings) -> dict[str, Any]:
     """Make the profile, or find it made; `out` gets a copy of what it says (not of the statistics)."""
     limit_threads(settings)
+    spec = with_uploads(settings, spec)
     with only_writer(settings.home / "profiles"):
         from core.kinds import profile
 

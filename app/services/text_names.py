@@ -22,6 +22,11 @@ def pinned(settings: Settings, spec: JobSpec) -> JobSpec:
     return _renamed(spec, lambda name, field: _path_of(settings, name, field))
 
 
+def with_uploads(settings: Settings, spec: JobSpec) -> JobSpec:
+    """`spec` with the path of every upload it names, files as they were given."""
+    return _renamed(spec, lambda name, field: resolve(settings, name, field))
+
+
 def friendly(settings: Settings, spec: JobSpec) -> JobSpec:
     """`spec` with the names of uploads where `pinned` put their paths."""
     names = {str(uploads.path_of(settings, one)): one.value for one in uploads.uploaded(settings)}

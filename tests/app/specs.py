@@ -29,6 +29,15 @@ _CALIBRATIONS = st.builds(
     seed=st.integers(0, 2**32 - 1),
 )
 
+_PAIRS = st.lists(st.integers(0, 31), max_size=4, unique=True)
+_BY_HAND = st.one_of(
+    st.just((None, None)),
+    st.tuples(
+        st.none() | st.lists(st.integers(1, 512), min_size=1, max_size=4),
+        st.none() | st.lists(st.lists(_PAIRS, min_size=1, max_size=3), min_size=1, max_size=3),
+    ),
+)
+
 
 @st.composite
 def _recipes(draw: st.DrawFn) -> Recipe:
@@ -51,6 +60,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
     """Any conversion that can be asked for."""
     keep, rope_dim, kv_rank = draw(_BUDGETS)
     context, windows = st.integers(16, 131_072), st.integers(1, 100_000)
+    ranks, pairs = draw(_BY_HAND)
     return JobSpec(
         model=draw(_TEXT),
         revision=draw(st.none() | _TEXT),
@@ -59,6 +69,8 @@ def specs(draw: st.DrawFn) -> JobSpec:
         keep=keep,
         rope_dim=rope_dim,
         kv_rank=kv_rank,
+        layer_ranks=ranks if kv_rank is None else None,
+        rope_pairs=pairs if rope_dim is None else None,
         calibration=draw(_CALIBRATIONS),
         evaluation=draw(st.none() | st.builds(Evaluation, text=_TEXT, context=context, windows=windows)),
         dtype=draw(st.sampled_from(["checkpoint", "float32"])),
