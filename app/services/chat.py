@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask up to three models the same thing and read what they answer. A worker answers; the web only writes rows."""
+"""Ask up to three models the same thing, read what they answer. A worker answers; the web writes rows."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -43,6 +43,14 @@ def models(workbench: Workbench) -> list[ChatModel]:
     ]
     originals = [ChatModel(model=one, job=None, base=one) for one in recent_models(workbench)]
     return originals + [ChatModel(model=f"{JOB}{job.id}", job=job, base=job.spec.model) for job in done]
+
+
+def job_of(workbench: Workbench, model: str) -> JobView | None:
+    """The job behind "job:ID"; None for an original, and for a job that was deleted since."""
+    try:
+        return find_job(workbench, model.removeprefix(JOB)) if model.startswith(JOB) else None
+    except NotFoundError:
+        return None
 
 
 def read_sampling(said: Mapping[str, Any]) -> Sampling:

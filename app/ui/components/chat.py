@@ -12,7 +12,10 @@ from app.ui.components.messages import trouble
 from app.ui.components.progress import model_name, recipe_name
 from app.ui.format import THIN, byte_unit, integer, percent, size
 from core.store.chat_views import OPEN, ChatHost, ChatTurn, TurnState
+from core.store.views import JobView
 from core.weights.locate import DEMO
+
+Labels = Mapping[str, str]
 
 # torch takes some seconds to import; later than this nobody was there to hear
 _PATIENCE_SECONDS = 20.0
@@ -38,6 +41,11 @@ def model_label(one: ChatModel) -> str:
     return "demo · SmolLM2-135M-Instruct, original" if one.model == DEMO else f"{one.model}, original"
 
 
+def short_label(model: str, job: JobView | None) -> str:
+    """What stands above its answers."""
+    return f"{model_name(job)} → {recipe_name(job)}" if job else f"{Path(model).name or model}, original"
+
+
 def memory_line(model: str | None, need: int | None, host: ChatHost | None) -> str:
     """Whether a chosen model is in memory, and what happens if it is not."""
     if not model:
@@ -53,7 +61,7 @@ def memory_line(model: str | None, need: int | None, host: ChatHost | None) -> s
 def budget_line(host: ChatHost | None) -> str:
     """What the process that answers takes of what it may take; that it is not there costs nothing."""
     if host is None:
-        return '<p class="caption">Nobody chats: no model is in memory, the first prompt takes a few seconds.</p>'
+        return '<p class="caption">No model is in memory: the first prompt takes a few seconds more.</p>'
     unit = byte_unit(host.budget_bytes)
     return (
         f'<p class="caption">The chat takes {size(host.memory_bytes, unit)} {source("measured")} of the '
@@ -61,21 +69,21 @@ def budget_line(host: ChatHost | None) -> str:
     )
 
 
-def conversation(turns: Sequence[ChatTurn], host: ChatHost | None) -> str:
-    """Every turn in order."""
+def conversation(turns: Sequence[ChatTurn], labels: Labels, host: ChatHost | None) -> str:
+    """Every turn in order; `labels` says what a model is called."""
     numbers = sorted({one.turn for one in turns})
-    return "".join(_turn([one for one in turns if one.turn == number], host) for number in numbers)
+    return "".join(_turn([one for one in turns if one.turn == number], labels, host) for number in numbers)
 
 
-def _turn(turns: Sequence[ChatTurn], host: ChatHost | None) -> str:
+def _turn(turns: Sequence[ChatTurn], labels: Labels, host: ChatHost | None) -> str:
     prompt = f'<p class="asked">{escape(turns[0].prompt)}</p>'
     # one scale for all bars: the largest cache this turn can come to
     most = max(one.kv_bytes_per_token_base * (one.prompt_tokens + one.sampling.max_tokens) for one in turns)
-    cards = "".join(_answer(one, most, host) for one in turns)
+    cards = "".join(_answer(one, labels.get(one.model, one.model), most, host) for one in turns)
     return f'<div class="turn">{prompt}<div class="answers of-{len(turns)}">{cards}</div></div>'
 
 
-def _answer(turn: ChatTurn, most: int, host: ChatHost | None) -> str:
+def _answer(turn: ChatTurn, label: str, most: int, host: ChatHost | None) -> str:
     is_open = turn.state in OPEN
     kind = "after" if _is_converted(turn) else "before"
     cursor = '<span class="cursor"></span>' if turn.state is TurnState.STREAMING else ""
@@ -84,18 +92,14 @@ def _answer(turn: ChatTurn, most: int, host: ChatHost | None) -> str:
     said = f'<div class="said">{escape(turn.text)}{cursor}</div>' if turn.text else ""
     return (
         f'<section class="answer" data-state="{turn.state}"><h4><span class="{kind}">'
-        f"{escape(_short(turn.model))}</span>"
+        f"{escape(label)}</span>"
         f'<span class="state state-{_TONES[turn.state]}">{_word(turn)}</span></h4>'
-        f"{said}{wait}{problem}{_numbers(turn, most, kind)}</section>"
+        f"{_numbers(turn, most, kind)}{said}{wait}{problem}</section>"
     )
 
 
 def _is_converted(turn: ChatTurn) -> bool:
     return turn.model.startswith("job:") or 0 < turn.kv_bytes_per_token < turn.kv_bytes_per_token_base
-
-
-def _short(model: str) -> str:
-    return model if model.startswith("job:") else f"{Path(model).name or model}, original"
 
 
 def _word(turn: ChatTurn) -> str:
@@ -129,17 +133,14 @@ def _numbers(turn: ChatTurn, most: int, kind: str) -> str:
     agrees = turn.kv_bytes == turn.kv_bytes_per_token * turn.cached_tokens
     each = f"{integer(turn.cached_tokens)} tokens × {size(turn.kv_bytes_per_token)}"
     check = each if agrees else f"{each} by the formula, which disagrees"
-    beside = ""
-    if kind == "after" and original:
-        beside = (
-            f"; the original would hold {size(original)} {source('calculated')}, "
-            f"this is {percent(turn.kv_bytes / original)} of it"
-        )
+    share = f"{percent(turn.kv_bytes / original)} of the original's" if original else ""
+    beside = f" · {share} {size(original)}{source('calculated')}" if kind == "after" and original else ""
     return (
         f'<dl class="cost"><div><dt>tokens/s</dt><dd>{speed} {source("measured")}</dd></div>'
-        f"<div><dt>{term('KV cache', 'kv')}</dt><dd>{size(turn.kv_bytes)} {source('measured')}</dd></div></dl>"
+        f"<div><dt>{term('KV cache', 'kv')}</dt><dd>{size(turn.kv_bytes)} {source('measured')}</dd></div>"
+        "</dl>"
         f"{_bar(turn.kv_bytes, original, most, kind)}"
-        f'<p class="caption">{integer(turn.tokens)} written · {check}{beside}.</p>'
+        f'<p class="caption">{check}{beside}</p>'
     )
 
 

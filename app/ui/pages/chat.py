@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chat: up to three models answer the same prompt, side by side, each with its speed and its growing cache."""
+"""Chat: up to three models answer the same prompt side by side, each with its speed and growing cache."""
 
 import json
 from collections.abc import Sequence
@@ -103,6 +103,10 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     )
     live.change(None, None, None, js=_FOLLOW)
     title.change(None, title, None, js=SET_TITLE)
+    # what is half written outlives a reload; it never leaves the browser before it is asked
+    draft = gr.BrowserState("", storage_key="mla-workbench-chat", secret="not-a-secret")
+    page.load(None, draft, box.prompt, js="(draft) => draft || ''")
+    box.prompt.change(None, box.prompt, draft, js="(text) => text")
 
 
 def _turns(workbench: Workbench, conversation: str) -> list[ChatTurn]:
@@ -110,6 +114,11 @@ def _turns(workbench: Workbench, conversation: str) -> list[ChatTurn]:
         return chat.read(workbench, conversation) if conversation else []
     except NotFoundError:
         return []
+
+
+def _labels(workbench: Workbench, turns: Sequence[ChatTurn]) -> dict[str, str]:
+    names = {one.model for one in turns}
+    return {name: parts.short_label(name, chat.job_of(workbench, name)) for name in names}
 
 
 def _last(turns: Sequence[ChatTurn]) -> list[ChatTurn]:
@@ -133,7 +142,7 @@ def _show(workbench: Workbench, turns: Sequence[ChatTurn], models: Sequence[str]
         turns[0].session if turns else "",
         gr.Column(visible=not turns),
         gr.Button(visible=bool(turns)),
-        parts.conversation(earlier, host),
+        parts.conversation(earlier, _labels(workbench, earlier), host),
         *_look(workbench, turns, models, ""),
     ]
 
@@ -151,7 +160,7 @@ def _look(workbench: Workbench, turns: Sequence[ChatTurn], models: Sequence[str]
         for one in [*models, *[""] * chat.MOST_MODELS][: chat.MOST_MODELS]
     ]
     return [
-        parts.conversation(last, host),
+        parts.conversation(last, _labels(workbench, last), host),
         gr.Button(visible=not is_open),
         gr.Button(visible=is_open),
         gr.Timer(active=is_open),

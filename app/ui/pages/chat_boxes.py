@@ -47,7 +47,7 @@ def pickers() -> tuple[list[gr.Dropdown], list[gr.HTML]]:
     boxes, lines = [], []
     with gr.Row():
         for place in range(MOST_MODELS):
-            with gr.Column(min_width=240):
+            with gr.Column(min_width=240, elem_classes="who"):
                 boxes.append(
                     gr.Dropdown(
                         [_NONE],
