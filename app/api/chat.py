@@ -18,7 +18,9 @@ class Question(BaseModel):
 
     models: Annotated[list[str], Field(min_length=1, max_length=chat.MOST_MODELS)]
     prompt: str
-    session: str | None = Field(None, description="goes on with that conversation; without it a new one starts")
+    session: str | None = Field(
+        None, description="goes on with that conversation; without it a new one starts"
+    )
     sampling: Sampling = Sampling()
 
 
