@@ -12,12 +12,13 @@ from app.cli.output import conversion_lines, reported, show
 from app.cli.profile import run_profile
 from app.cli.recipe import asked_model, said, spec_from_recipe
 from app.cli.request import NO_PRESET, at_most, convert_spec, spec_from_options
-from app.services.predictions import ProfileCache, predicted
 from app.services.text_names import with_uploads
-from app.services.widths import cached_words
+from app.services.widths import cached_words, mean_numbers
 from core.facts import read_facts
+from core.foresight import foresee
 from core.planning import make_plan
 from core.presets import DEFAULT_PRESET, PRESETS
+from core.profiles import newest_profile
 from core.settings import load_settings
 from core.spec import Calibration, Evaluation, JobSpec, parse_spec
 from core.stages import STAGES
@@ -142,14 +143,16 @@ def plan(
         settings = load_settings()
         spec = at_most(spec, max_loss, settings)
         facts = read_facts(spec.model, revision=spec.revision, settings=settings)
-        found = make_plan(spec, facts)
-        loss = None if found.problems else predicted(ProfileCache(), spec.recipe, facts, found, settings)
+        found, loss = make_plan(spec, facts), None
+        if not found.problems:
+            seen = foresee(spec, facts, newest_profile(settings.home, facts.name))
+            found, loss = make_plan(spec, facts, seen.widths), seen.prediction
         show(
             found.model_dump(mode="json")
             | {"factor": found.factor, "predicted_kl": loss.model_dump() if loss else None},
             json,
             [
-                f"cached per token and layer  {found.layers[0].cached_numbers} numbers: "
+                f"cached per token and layer  {mean_numbers(found)} numbers: "
                 f"{cached_words(found, spec.recipe)}",
                 f"cache layout                {STAGES['layout'].ready[spec.recipe.layout]}",
                 f"KV bytes per token          {found.kv_bytes_per_token_before:,} -> "

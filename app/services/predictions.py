@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of a plan, from what a stored profile knows of the model; asked while a slider moves."""
+"""Stored profiles, at hand while a slider moves."""
 
 import threading
 from pathlib import Path
 
-from core.facts import ModelFacts
-from core.planning import Plan
-from core.profiles import FILE, Prediction, Profile, newest_profile
-from core.settings import Settings
-from core.spec import Recipe
+from core.profiles import FILE, Profile, newest_profile
 
 Stored = tuple[tuple[str, int], ...]
 
@@ -33,13 +29,3 @@ class ProfileCache:
         with self._lock:
             self._profiles[model] = (stored, found)
         return found
-
-
-def predicted(
-    profiles: ProfileCache, recipe: Recipe, facts: ModelFacts, plan: Plan, settings: Settings
-) -> Prediction | None:
-    """What the newest profile of the model says about `plan`; None without one that knows the recipe."""
-    found = profiles.newest(settings.home, facts.name)
-    if found is None:
-        return None
-    return found.predict(recipe, [layer.widths for layer in plan.layers])

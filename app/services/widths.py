@@ -6,9 +6,25 @@ from core.spec import Recipe
 
 
 def cached_words(plan: Plan, recipe: Recipe) -> str:
-    """What every layer caches; with an allocation that waits for calibration, what they cache on average."""
-    words = layer_words(plan.layers[0])
-    return words if recipe.allocate == "uniform" else f"{words}, on average"
+    """What every layer caches; where layers differ, or calibration may yet make them, the average."""
+    is_same = len({layer.widths for layer in plan.layers}) == 1
+    words = layer_words(plan.layers[0] if is_same else _average(plan))
+    return words if is_same and recipe.allocate == "uniform" else f"{words}, on average"
+
+
+def mean_numbers(plan: Plan) -> int:
+    """Numbers cached per token and layer, on average over the layers."""
+    return round(sum(layer.cached_numbers for layer in plan.layers) / len(plan.layers))
+
+
+def _average(plan: Plan) -> LayerPlan:
+    """A layer of mean widths, for words."""
+    first, count = plan.layers[0], len(plan.layers)
+    dims, ranks = (
+        round(sum(getattr(layer, name) for layer in plan.layers) / count)
+        for name in ("qk_rope_head_dim", "kv_lora_rank")
+    )
+    return first.model_copy(update={"qk_rope_head_dim": dims, "kv_lora_rank": ranks})
 
 
 def layer_words(layer: LayerPlan) -> str:
