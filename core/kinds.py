@@ -13,10 +13,11 @@ from core.workspace import Workspace
 def run(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, settings: Settings) -> None:
     """Run the job to its end; raises WorkbenchError or Cancelled, and can be called again to resume."""
     from core.engine import convert
+    from core.profile_job import profile_job
 
     hide_progress_bars()
     return_freed_memory()
-    {"convert": convert}[spec.kind](spec, workspace, sink, cancel, settings)
+    {"convert": convert, "profile": profile_job}[spec.kind](spec, workspace, sink, cancel, settings)
 
 
 def profile(spec: JobSpec, settings: Settings, sink: Sink, cancel: Cancel) -> Path:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a profile: calibrate, describe every layer to the recipes, fit predictions to measured losses."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from core.calibrate.layer_statistics import load_statistics
 from core.calibrate.steps import calibrate, step_count
 from core.convert import converters_for
 from core.curves import LayerCurves, MeasuredPoint, PairScores, RecipeCurves
-from core.events import Cancel, Progress, Sink, StageStarted
+from core.events import Cancel, Log, Metric, Progress, Sink, StageStarted
 from core.export.folder import mla_config
 from core.facts import ModelFacts
 from core.layer_profile import LayerProfile
@@ -37,7 +38,7 @@ from core.trial import Trial
 from core.weights.skeleton import Skeleton
 from core.weights.tensors import TensorSource
 from core.widths import PRE_ROPE, Widths, groups_of, most_rope_dims, solve
-from core.workspace import Workspace
+from core.workspace import Workspace, only_one
 
 # the presets a profile speaks about, and the uniform budgets that are measured to fit its predictions
 RECIPES = ("quality", "fast")
@@ -59,23 +60,34 @@ def make_profile(spec: JobSpec, settings: Settings, sink: Sink, cancel: Cancel) 
     home = settings.home
     sink.emit(StageStarted(stage="preparing"))
     # checks that the disk can be written; the folder is named once the fingerprint is known
-    trial = home / "profiles" / "checking"
+    trial = home / "profiles" / f"checking-{os.getpid()}"
     ready = prepare(asked, Workspace(work=trial, result=home / "profiles" / "none"), settings)
     remove_empty(trial, home)
     folder = profile_folder(home, ready.statistics_fingerprint)
-    if find_statistics(home, ready.statistics_fingerprint, ready.sample.fisher_windows):
-        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with only_one(folder.with_suffix(".lock"), sink, cancel):
+        is_there = find_statistics(home, ready.statistics_fingerprint, ready.sample.fisher_windows)
+        tokens = 0 if is_there else ready.sample.windows.numel()
+        sink.emit(Metric(name="calibrated_tokens", value=tokens, unit="tokens"))
+        if is_there:
+            sink.emit(Log(message="this profile has been made already"))
+        else:
+            _make(asked, ready, folder, sink, cancel)
+    return folder
+
+
+def _make(spec: JobSpec, ready: Prepared, folder: Path, sink: Sink, cancel: Cancel) -> None:
+    """All steps, in a folder beside; it takes the name of `folder` when everything is there."""
     work = folder.with_suffix(".partial")
     work.mkdir(parents=True, exist_ok=True)
     layers = ready.facts.layers
     total = step_count(layers, ready.sample) + len(RECIPES) * layers
     sink.emit(StageStarted(stage="calibrating", total=total))
-    for done, message in enumerate(_steps(asked, ready, work), start=1):
+    for done, message in enumerate(_steps(spec, ready, work), start=1):
         sink.emit(Progress(stage="calibrating", done=done, total=total, message=message))
         cancel.check()
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
-    return folder
 
 
 def _steps(spec: JobSpec, ready: Prepared, work: Path) -> Iterator[str]:

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two folders of one run: what can be resumed, and the finished result."""
 
+import fcntl
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import OutputError
-from core.events import Log, Sink
+from core.events import Cancel, Log, Sink
 
 # names the conversion that a work folder belongs to
 _MARK = "fingerprint"
@@ -40,3 +44,25 @@ def own_work(workspace: Workspace, fingerprint: str, sink: Sink) -> None:
     elif (workspace.work / "manifest.json").is_file():
         sink.emit(Log(message="continuing with what an earlier run finished"))
     mark.write_text(fingerprint)
+
+
+@contextmanager
+def only_one(lock: Path, sink: Sink, cancel: Cancel) -> Iterator[None]:
+    """Wait until no other process holds `lock`; it stays behind as an empty file. Raises Cancelled."""
+    with lock.open("w") as file:
+        has_waited = False
+        while not _take(file.fileno()):
+            if not has_waited:
+                sink.emit(Log(message="another process is at the same work: waiting for what it finds"))
+            has_waited = True
+            cancel.check()
+            time.sleep(0.2)
+        yield
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -6,31 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from list_sink import ListSink
 
 from core.engine import convert
-from core.events import Cancel, Event, NeverCancel
+from core.events import Cancel, NeverCancel
 from core.presets import spec_from_preset
 from core.settings import Settings
 from core.spec import JobSpec
 from core.workspace import Workspace
-
-
-class ListSink:
-    """Keeps every event."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-
-    def of(self, kind: str) -> list[Any]:
-        return [event for event in self.events if event.kind == kind]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        return {event.name: event.value for event in self.of("metric")}
-
 
 Run = Callable[..., tuple[Path, ListSink]]
 
