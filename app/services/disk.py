@@ -2,6 +2,7 @@
 """Where the disk went: by job, by profile, in all, beside what is free and what may be used."""
 
 import shutil
+from collections.abc import Hashable
 
 from pydantic import Field
 
@@ -40,9 +41,9 @@ class DiskUse(Frozen):
         return sum(job.total for job in self.jobs.values()) + sum(one.bytes for one in self.profiles)
 
 
-def disk_use(workbench: Workbench) -> DiskUse:
-    """Walks the data folder, at most once in a few seconds."""
-    return workbench.disk.get("use", lambda: _look(workbench))
+def disk_use(workbench: Workbench, version: Hashable = None) -> DiskUse:
+    """Walks the data folder: at most once in a few seconds for the same `version` of what is known of it."""
+    return workbench.disk.get(("use", version), lambda: _look(workbench))
 
 
 def job_bytes(workbench: Workbench, job_id: str) -> JobBytes:

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
+from app.services.queue import Expected
 from app.ui.components.chips import state as state_chip
 from app.ui.components.messages import trouble
+from app.ui.components.state_words import state_words
 from app.ui.format import THIN, duration, size
 from app.ui.strings import STAGE_WORDS, STATE_WORDS, preset_title
 from core.events import STAGES
@@ -35,13 +37,22 @@ def recipe_name(job: JobView) -> str:
     return f"{budget} · {preset_title(spec.preset) if spec.preset else 'own recipe'}"
 
 
-def job_head(job: JobView, has_worker: bool) -> str:
+def job_head(job: JobView, has_worker: bool, soon: Expected | None = None) -> str:
     """Title, state, stages and the line that says what happens now."""
     return f"""<div class="jobhead"><div class="title"><h2>{escape(model_name(job))}</h2>
 <span class="recipe">{escape(recipe_name(job))}</span>
-<span class="recipe">job {escape(job.id)}</span><span class="spacer"></span>
+<span class="recipe">job {escape(job.id)}</span>{_relations(job)}<span class="spacer"></span>
 {state_chip(job.state)}<span class="elapsed">{_elapsed(job)}</span></div>
-{_stepper(job)}{_bar(job)}{_now_line(job, has_worker)}{_failure(job)}</div>"""
+{_stepper(job)}{_bar(job)}{_now_line(job, has_worker, soon)}{_failure(job)}</div>"""
+
+
+def _relations(job: JobView) -> str:
+    """Links to what it belongs to and what it came from."""
+    sweep = f'<a href="/sweep?id={escape(job.sweep_id)}">sweep</a>' if job.sweep_id else ""
+    if job.parent_id is None:
+        return sweep
+    parent = escape(job.parent_id)
+    return f'{sweep}<a href="/jobs/{parent}">cloned from {parent}</a>'
 
 
 def _elapsed(job: JobView) -> str:
@@ -74,17 +85,18 @@ def _bar(job: JobView) -> str:
     return f'<progress max="{job.total}" value="{job.done}"></progress>'
 
 
-def _now_line(job: JobView, has_worker: bool) -> str:
-    words = _now(job, has_worker)
+def _now_line(job: JobView, has_worker: bool, soon: Expected | None) -> str:
+    words = _now(job, has_worker, soon)
     return f'<p class="now">{words}</p>' if words else ""
 
 
-def _now(job: JobView, has_worker: bool) -> str:
+def _now(job: JobView, has_worker: bool, soon: Expected | None) -> str:
     match job.state:
         case State.QUEUED if not has_worker:
             return "Waits for a worker; none is running at the moment."
         case State.QUEUED:
-            return f"Position {job.queue_position or 1} in the queue."
+            words = state_words(job, soon)
+            return f"{words[0].upper()}{words[1:]}."
         case State.CANCELLING:
             return "Stops at the end of the current layer; finished layers are kept."
         case State.CANCELLED:

@@ -15,7 +15,7 @@ def top_bar(workbench: Workbench, page: gr.Blocks, current: str) -> None:
     """Add the bar of the page at address `current`."""
 
     def render() -> str:
-        return header(current, workbench.store.workers())
+        return header(current, workbench.recent.get("workers", workbench.store.workers))
 
     bar = gr.HTML(header(current, []), elem_id="bar")
     page.load(render, None, bar, **QUIET)
