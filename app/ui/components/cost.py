@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The card that answers while the slider moves: what the cache costs now and afterwards."""
 
-from html import escape
+import math
 
 from app.services.estimate import Estimate
-from app.services.widths import cached_words
+from app.services.widths import cached_words, mean_numbers
 from app.ui.components.chips import source, term
-from app.ui.format import byte_unit, context, count, guess, percent, rough_duration, size, times
+from app.ui.components.sensitivity import sensitivity
+from app.ui.format import byte_unit, context, count, flops, guess, percent, ratio, rough_duration, size, times
+from app.ui.strings import NOT_PREDICTED
 from core.planning import Plan
 from core.widths import PRE_ROPE
+
+# beyond this a factor says no more than that nothing is left
+_MOST_NATS = 20.0
+_ABOUT = '<abbr title="exp(KL), an approximation: exact for text the original wrote itself">about</abbr>'
 
 
 def cost_card(estimate: Estimate) -> str:
@@ -19,22 +25,21 @@ def cost_card(estimate: Estimate) -> str:
     unit = byte_unit(plan.kv_bytes_per_token_before)
     calculated = source("calculated")
     change = f"{times(plan.factor)} smaller" if plan.factor >= 1 else f"{times(1 / plan.factor)} larger"
-    return f"""<section class="card cost"><h3>What it costs, now → after</h3>
+    return f"""<section class="card"><h3>What it costs, now → after</h3>
 <div class="headline"><span class="before">{size(plan.kv_bytes_per_token_before, unit)}</span>
 <span class="arrow">→</span><span class="after">{size(plan.kv_bytes_per_token_after, unit)}</span>
 <span class="factor">{change}</span></div>
 <p class="caption">{term("KV cache", "kv")} per token {calculated}</p>
 {_bars(plan)}
 <dl class="rows">{_at_context(estimate)}{_widths(estimate, plan)}{_weights(plan)}
-{_wordy("Decode", _decode(plan))}{_quality(estimate)}{_takes(estimate)}</dl>
-</section>"""
+{_wordy("Decode", _decode(plan))}{_flops(estimate)}{_quality(estimate)}{_takes(estimate)}</dl>
+{sensitivity([layer.loss for layer in estimate.layers])}</section>"""
 
 
 def empty_card(sentence: str) -> str:
     """The card without numbers."""
     return (
-        '<section class="card cost"><h3>What it costs, now → after</h3>'
-        f'<p class="empty">{sentence}</p></section>'
+        f'<section class="card"><h3>What it costs, now → after</h3><p class="empty">{sentence}</p></section>'
     )
 
 
@@ -65,7 +70,7 @@ def _at_context(estimate: Estimate) -> str:
 
 def _widths(estimate: Estimate, plan: Plan) -> str:
     before = estimate.facts.kv_numbers_per_layer if estimate.facts else 0
-    numbers = _row("Numbers per token and layer", str(before), str(plan.layers[0].cached_numbers), "")
+    numbers = _row("Numbers per token and layer", str(before), str(mean_numbers(plan)), "")
     words = cached_words(plan, estimate.spec.recipe) if estimate.spec else ""
     return f"{numbers}<dt>{term('Cached per layer', 'cached')}</dt><dd>{words}</dd>"
 
@@ -83,17 +88,29 @@ def _decode(plan: Plan) -> str:
     return "reads the small cache as it is"
 
 
+def _flops(estimate: Estimate) -> str:
+    before, after = estimate.decode_flops_before, estimate.decode_flops_after
+    label = f"Decode at {context(estimate.context)}, per token"
+    return _row(label, flops(before), flops(after), source("calculated"))
+
+
 def _quality(estimate: Estimate) -> str:
     found = estimate.prediction
     if found is None:
-        model = escape(estimate.facts.name if estimate.facts else "MODEL")
-        how = f"predicted once <code>mla-workbench profile {model}</code> has run"
-        return _wordy("Quality", f"measured by the job; {how}")
+        return _wordy("Quality", NOT_PREDICTED)
     span = f"{guess(found.low)} to {guess(found.high)}"
+    factors = f"{_factor(found.low)} to {_factor(found.high)}"
     return (
         f"<dt>{term('KL to the original', 'kl')}</dt><dd>{guess(found.loss)} nats ({span})"
         f"{source('predicted')}</dd>"
+        f"<dt>{term('Perplexity', 'perplexity')}</dt><dd>{_ABOUT} {_factor(found.loss)} ({factors})"
+        f"{source('predicted')}</dd>"
     )
+
+
+def _factor(loss: float) -> str:
+    """exp(KL): what perplexity is multiplied by, when the text is as the original expects it."""
+    return ratio(math.exp(min(loss, _MOST_NATS)))
 
 
 def _takes(estimate: Estimate) -> str:

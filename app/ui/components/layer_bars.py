@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The latent rank of every layer: bars to drag, keys, a table and locks; drawn by static/layer_bars.js."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import gradio as gr
 
-from app.services.estimate import Estimate
+from app.services.estimate import LayerTune
 from app.ui.tuned import by_slider
-from core.planning import make_plan
-from core.widths import largest_rank, smallest_rank
 
 _NOTHING: Final[Mapping[str, Any]] = {
     "solved": [],
@@ -33,20 +31,15 @@ def layer_editor() -> gr.HTML:
     )
 
 
-def shown_layers(found: Estimate) -> dict[str, Any]:
-    """What the bars show of an answer; nothing before there is a plan."""
-    spec, facts, plan = found.spec, found.facts, found.plan
-    if spec is None or facts is None or plan is None:
+def shown_layers(layers: Sequence[LayerTune], solved: Sequence[int], least: int) -> dict[str, Any]:
+    """What the bars show of an answer: losses are of the ranks as they are, `solved` the slider's ranks."""
+    if not layers or len(layers) != len(solved):
         return dict(_NOTHING)
-    usual = plan
-    if spec.layer_ranks is not None:
-        usual = make_plan(spec.model_copy(update={"layer_ranks": None}), facts)
-    widths = [layer.widths for layer in plan.layers]
     return {
-        "solved": [layer.kv_lora_rank for layer in usual.layers],
-        "most": [largest_rank(spec.recipe, facts, one.rope_dim) for one in widths],
-        "least": smallest_rank(spec.recipe),
-        "loss": [],
-        "rope": [one.rope_dim for one in widths],
-        "rotary": [layer.cached_numbers - layer.kv_lora_rank for layer in plan.layers],
+        "solved": [*solved],
+        "most": [one.most_rank for one in layers],
+        "least": least,
+        "loss": [None if one.loss is None else float(f"{one.loss:.3g}") for one in layers],
+        "rope": [one.rope_dim for one in layers],
+        "rotary": [one.cached_numbers - one.rank for one in layers],
     }

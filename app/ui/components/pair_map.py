@@ -5,15 +5,14 @@ Drawn by static/pair_map.js on a canvas: 80 layers of 64 pairs are 5120 cells, t
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
+from app.services.tuning import PairView
 from app.ui.plots.rope_meaning import MEANINGS
+from app.ui.strings import PAIRS_EXACT, PAIRS_TOGGLE, PAIRS_UNKNOWN
 from app.ui.tuned import by_rule
-
-Scores = Sequence[Sequence[Sequence[float]]]
 
 
 def pair_editor() -> gr.HTML:
@@ -26,27 +25,31 @@ def pair_editor() -> gr.HTML:
         elem_id="pair-map",
         map=None,
         solved={"kept": []},
+        unknown=PAIRS_UNKNOWN,
     )
 
 
-def shown_map(
-    key: str, scores: Scores, inv_freq: Sequence[float], meaning: str, shared: bool
-) -> dict[str, Any]:
-    """`key` changes when the colours do; `meaning` is one of MEANINGS; `shared`: heads share their pairs."""
-    found = MEANINGS[meaning]
+def shown_map(view: PairView | None, key: str) -> dict[str, Any] | None:
+    """What the colours mean, which does not move with the slider; `key` changes when they do."""
+    if view is None:
+        return None
+    found = MEANINGS[view.meaning]
     return {
         "key": key,
-        "scores": [[[_short(one) for one in row] for row in rows] for rows in scores],
+        "scores": [[[_short(one) for one in row] for row in rows] for rows in view.scores],
         "row": found.row,
         "unit": found.value,
         "name": "RoPE contribution",
         "drops": found.drops,
-        "shared": shared,
-        "periods": [f"{found.about}{_period(one)}" for one in inv_freq],
-        "hint": "Click a pair to keep or drop it."
-        if found.drops
-        else "Every pair stays exact: nothing to choose.",
+        "shared": view.is_shared,
+        "periods": [f"{found.about}{_period(one)}" for one in view.inv_freq],
+        "hint": PAIRS_TOGGLE if found.drops else PAIRS_EXACT,
     }
+
+
+def shown_kept(view: PairView | None) -> dict[str, Any]:
+    """Which pairs the rule keeps at the budget: what is outlined until somebody chooses others."""
+    return {"kept": [[[*row] for row in rows] for rows in view.kept] if view else []}
 
 
 def _short(value: float) -> float:

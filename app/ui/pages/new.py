@@ -6,16 +6,23 @@ from typing import Any
 import gradio as gr
 
 from app.services import models, requests
+from app.services.profile_jobs import submit_profile
 from app.services.workbench import Workbench
 from app.ui.components import fields
 from app.ui.components.cost import empty_card
 from app.ui.components.messages import failure
+from app.ui.components.recipe_editor import recipe_editor
 from app.ui.components.shell import top_bar
 from app.ui.components.stages import stage_boxes
 from app.ui.events import GO_TO, LATEST, QUIET
 from app.ui.form import BASE, FIELDS, RECIPE, Form, of_preset, remembered
 from app.ui.origin import origin_of
 from app.ui.pages.new_live import Layout, Live
+from app.ui.pages.new_pairs import NOTHING_SENT
+from app.ui.pages.new_profile import offer_boxes
+from app.ui.pages.new_recipe import READ_CLONED, Answering, RecipePart
+from app.ui.pages.new_recipe import attach as attach_recipe
+from app.ui.pages.new_steer import attach as steer
 from app.ui.pages.new_tune import tune_boxes
 from core.errors import WorkbenchError
 
@@ -26,6 +33,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     """Lay out the page and attach its handlers."""
     top_bar(workbench, page, "/")
     gr.HTML("<h2>New conversion</h2>")
+    lineage = gr.HTML(elem_id="lineage")
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=320):
             layout = _form()
@@ -33,44 +41,68 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
             card = gr.HTML(empty_card("Reading the model…"), elem_id="cost")
             convert = gr.Button("Convert", variant="primary", elem_id="convert")
             refused = gr.HTML()
+            offer = offer_boxes()
             copies = gr.HTML(elem_id="copies")
     inputs = layout.inputs
     inputs[BASE] = gr.State(None)
     entered = [inputs[name] for name in FIELDS]
     saved = gr.BrowserState({}, storage_key="mla-workbench-form", secret="not-a-secret")
-    address = gr.Textbox(visible="hidden")
-    live = Live(workbench, layout, card, copies, convert, saved)
-    shown = live.outputs
+    address, cloned = gr.Textbox(visible="hidden"), gr.Textbox("", visible="hidden")
+    recipe = RecipePart(workbench, layout.recipe, lineage)
+    live = Live(workbench, layout, card, offer, copies, convert, saved, gr.State(NOTHING_SENT))
+    shown, asked = live.outputs, [*entered, live.sent]
 
     def on_change(request: gr.Request, *values: Any) -> list[Any]:
-        return live.answer(Form.of(values), origin_of(request))
+        # who does not say what the heatmap shows already is told all of it
+        form, sent = Form.of(values[: len(FIELDS)]), values[len(FIELDS) :]
+        return live.answer(form, origin_of(request), *sent)
 
-    def on_submit(*values: Any) -> tuple[str, str]:
+    def on_submit(text: str, last: str, *values: Any) -> tuple[str, str]:
+        form = Form.of(values)
         try:
-            job = requests.submit(workbench, Form.of(values).request)
+            request = recipe.request(form, text, last)
+            job = requests.submit(workbench, request, parent_id=form.parent or None)
         except WorkbenchError as error:
             return "", failure(error)
         return f"/jobs/{job.id}", ""
 
-    def on_load(kept: dict[str, Any] | None) -> list[Any]:
-        form = remembered(kept)
+    def on_load(kept: dict[str, Any] | None, wanted: str) -> list[Any]:
+        form, unknown = recipe.clone(wanted, remembered(kept))
         first = gr.Dropdown(
             value=form["model"], choices=fields.model_choices(models.recent_models(workbench))
         )
-        return [first, *(form[name] for name in FIELDS[1:])]
+        return [first, *(form[name] for name in FIELDS[1:]), unknown]
 
-    page.load(on_load, saved, entered, **QUIET).then(on_change, entered, shown, **QUIET)
+    def on_make(request: gr.Request, *values: Any) -> list[Any]:
+        note = ""
+        try:
+            submit_profile(workbench, Form.of(values[: len(FIELDS)]).request)
+        except WorkbenchError as error:
+            note = failure(error)
+        return [*on_change(request, *values), note]
+
+    def on_tick(request: gr.Request, *values: Any) -> list[Any]:
+        return live.progress(Form.of(values[: len(FIELDS)]), origin_of(request), values[-1])
+
+    loaded = [*entered, lineage]
+    page.load(on_load, [saved, cloned], loaded, js=READ_CLONED, **QUIET).then(
+        on_change, asked, shown, **QUIET
+    )
     inputs["preset"].input(on_preset, inputs["preset"], [inputs[name] for name in _OF_PRESET], **QUIET).then(
-        on_change, entered, shown, **QUIET
+        on_change, asked, shown, **QUIET
     )
     gr.on(
-        [inputs[name].input for name in FIELDS if name not in ("preset", BASE)],
+        [inputs[name].input for name in FIELDS if name not in ("preset", "keep", BASE)],
         on_change,
-        entered,
+        asked,
         shown,
         **LATEST,
     )
-    convert.click(on_submit, entered, [address, refused], **QUIET)
+    steer(live, layout.tuning, entered)
+    offer.make.click(on_make, asked, [*shown, refused], **QUIET)
+    offer.timer.tick(on_tick, asked, shown, **LATEST)
+    attach_recipe(recipe, saved, entered, Answering(on_change, asked, shown))
+    convert.click(on_submit, [layout.recipe.text, layout.recipe.last, *entered], [address, refused], **QUIET)
     address.change(None, address, None, js=GO_TO)
 
 
@@ -92,10 +124,11 @@ def _form() -> Layout:
         layout.notes["preset"] = gr.HTML(elem_id="preset-note")
         layout.inputs["keep"] = fields.keep_slider()
         layout.notes["keep"] = gr.HTML(elem_id="wrong-budget")
-        for title, make in (("Tune", tune_boxes), ("All stages", stage_boxes)):
-            with gr.Accordion(title, open=False) as layout.folded[title]:
-                inputs, notes = make()
-            layout.inputs |= inputs
-            layout.notes |= notes
-        # whatever else shows or sets the whole form has its place here
+        with gr.Accordion("Tune", open=False) as layout.folded["Tune"]:
+            tuned, beside, layout.tuning = tune_boxes()
+        with gr.Accordion("All stages", open=False) as layout.folded["All stages"]:
+            stages, under = stage_boxes()
+        layout.inputs |= tuned | stages
+        layout.notes |= beside | under
+        layout.recipe = recipe_editor()
     return layout

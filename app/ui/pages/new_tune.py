@@ -1,18 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tuning view: targets that set the slider, ranks layer by layer, rotary pairs one by one."""
 
+from dataclasses import dataclass
+
 import gradio as gr
 
 from app.ui.components import fields
 from app.ui.components.layer_bars import layer_editor
 from app.ui.components.pair_map import pair_editor
+from app.ui.components.targets import TargetRow, target_rows
+from app.ui.strings import RANKS_HELP
 
 
-def tune_boxes() -> tuple[fields.Boxes, dict[str, gr.HTML]]:
-    """Everything under Tune: boxes of the form, and places for what is wrong with them."""
+@dataclass(frozen=True)
+class Tuning:
+    """What is under Tune beside the boxes of the form."""
+
+    targets: list[TargetRow]
+    spread: gr.Button
+    by_slider: gr.Button
+    by_rule: gr.Button
+    refused: gr.HTML
+
+
+def tune_boxes() -> tuple[fields.Boxes, dict[str, gr.HTML], Tuning]:
+    """Boxes of the form, places for what is wrong with them, and the rest."""
+    gr.HTML("<h4>Reach a target</h4>")
+    targets = target_rows()
+    gr.HTML(f'<h4>Rank of every layer</h4><p class="caption">{RANKS_HELP}</p>')
     boxes: fields.Boxes = {"layers": layer_editor()}
     notes = {"layer_ranks": gr.HTML(elem_id="wrong-layer-ranks")}
+    with gr.Row(elem_classes="act"):
+        spread = gr.Button("Redistribute the rest", size="sm", elem_id="spread")
+        by_slider = gr.Button("Reset to the slider", size="sm", elem_id="by-slider")
+    refused = gr.HTML(elem_id="wrong-spread")
+    gr.HTML("<h4>Rotary pairs that stay</h4>")
     boxes["pairs"] = pair_editor()
     notes["rope_pairs"] = gr.HTML(elem_id="wrong-rope-pairs")
+    with gr.Row(elem_classes="act"):
+        by_rule = gr.Button("Reset to the rule", size="sm", elem_id="by-rule")
+    gr.HTML("<h4>Widths, texts and the card</h4>")
     usual, beside = fields.tune_boxes()
-    return boxes | usual, notes | beside
+    return boxes | usual, notes | beside, Tuning(targets, spread, by_slider, by_rule, refused)

@@ -143,7 +143,7 @@ window.mlaPairMap = (element, trigger, props, watch) => {
   };
 
   const draw = () => {
-    if (!map()) { root.replaceChildren(); built = ""; return; }
+    if (!map()) { built = ""; root.replaceChildren(); make("p", "caption", root).textContent = props.unknown; return; }
     const key = `${map().key}`;
     if (built !== key) { built = key; row = -1; at = null; build(); measure(); say(); }
     const canvas = root.querySelector("canvas"), { width, height, cell: wide, layers, pairs } = size();
