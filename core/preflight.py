@@ -41,6 +41,8 @@ ENGINE_VERSION = 3
 STATISTICS_VERSION = 1
 # windows of the calibration text that allocations are compared on: candidates differ by a tenth and more
 HELD_BACK = 2
+# and that a profile measures its predictions on, where the text is long enough
+HELD_BACK_BY_PROFILE = 4
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def _sample(spec: JobSpec, folder: Path) -> tuple[Sample, Tensor]:
     between allocations needs at least one. Raises TextError when there is only one window.
     """
     asked = spec.calibration
-    compared = HELD_BACK if spec.allocates else 0
+    most = HELD_BACK_BY_PROFILE if spec.kind == "profile" else HELD_BACK
+    compared = most if spec.allocates else 0
     wanted = asked.tokens // asked.context
     tokens = asked.tokens + compared * asked.context
     windows = calibration_windows(folder, asked.text, tokens, asked.context, asked.window_seed)
@@ -136,7 +139,9 @@ def _sample(spec: JobSpec, folder: Path) -> tuple[Sample, Tensor]:
             hint="give a longer text, a smaller calibration context, or allocate uniform",
             field="calibration.text",
         )
-    held = min(compared, max(len(windows) - wanted, len(windows) // 8, 1)) if compared else 0
+    # of a short text a profile holds back what a conversion does: it is found by the windows that are left
+    short = max(1, min(HELD_BACK, len(windows) // 8))
+    held = min(compared, max(len(windows) - wanted, short)) if compared else 0
     used = windows[: len(windows) - held][:wanted]
     fisher = min(asked.fisher_tokens, used.numel()) if spec.recipe.needs_fisher else 0
     sample = Sample(

@@ -110,5 +110,5 @@ def spec_for_profile(spec: JobSpec) -> JobSpec:
     recipe = Recipe(
         factor_output="fisher", allocate="loss-aware", rope_derotate="expected", refit_output=True
     )
-    update: dict[str, Any] = {"recipe": recipe, "evaluation": None, "keep": 1.0}
+    update: dict[str, Any] = {"kind": "profile", "recipe": recipe, "evaluation": None, "keep": 1.0}
     return spec.model_copy(update=update | {"rope_dim": None, "kv_rank": None, "preset": None})
