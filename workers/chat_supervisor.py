@@ -62,6 +62,7 @@ class ChatSupervisor:
         self._owner = owner
         self._budget = budget
         self._stopping = stopping
+        self._patience = settings.lease_seconds
         self._lease_ends = time.monotonic() + settings.lease_seconds
         self._next_beat = 0.0
         self._is_lost = self._is_too_large = False
@@ -81,7 +82,7 @@ class ChatSupervisor:
         try:
             child = Process(command, threads, self._settings.home / "logs" / "chat-host.log", self._owner)
         except OSError as error:
-            self._abandon(f"the chat's process could not be started: {error}", "free space on the disk")
+            self._fail(f"the chat's process could not be started: {error}", "free space on the disk")
             return
         try:
             code = self._stay_with(child)
@@ -89,8 +90,8 @@ class ChatSupervisor:
             child.kill()
         if self._stopping.is_set():
             self._abandon("the chat worker was shut down", "ask again when it is back")
-        elif not self._is_lost:
-            self._abandon(*self._words(code, child))
+        elif code and not self._is_lost:
+            self._fail(*self._words(code, child))
 
     def _stay_with(self, child: Process) -> int:
         kill_at: float | None = None
@@ -136,8 +137,13 @@ class ChatSupervisor:
             return f"the chat's process ended by {signal.Signals(-code).name} while it answered", _AGAIN
         return f"the chat's process ended with exit code {code} while it answered", _AGAIN
 
-    def _abandon(self, error: str, hint: str) -> None:
-        insist(lambda: self._store.chat.abandon(self._owner, error, hint), self._settings.lease_seconds)
+    def _fail(self, error: str, hint: str) -> None:
+        """What was being answered fails. A process that died before it took anything would do so again."""
+        if not self._abandon(error, hint):
+            insist(lambda: self._store.chat.refuse_waiting(error, hint), self._patience)
+
+    def _abandon(self, error: str, hint: str) -> int:
+        return insist(lambda: self._store.chat.abandon(self._owner, error, hint), self._patience)
 
 
 def _gb(size: int) -> str:

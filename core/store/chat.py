@@ -150,6 +150,13 @@ def abandon(session: Session, host: str, error: str, hint: str) -> int:
     return _count(session.execute(left.values(**values)))
 
 
+def refuse_waiting(session: Session, error: str, hint: str) -> int:
+    """Fail everything that waits: whoever should have taken it cannot even start."""
+    left = update(ChatTurnRow).where(ChatTurnRow.state == TurnState.WAITING)
+    values = {"state": TurnState.FAILED, "error": error, "hint": hint, "updated_at": now()}
+    return _count(session.execute(left.values(**values)))
+
+
 def abandon_all(session: Session, alive: str | None, error: str, hint: str) -> int:
     """Fail what is being answered by any host but the one that is there."""
     left = update(ChatTurnRow).where(ChatTurnRow.state.in_(ANSWERING))

@@ -124,9 +124,14 @@ class ChatRecord:
             return chat.fail(session, turn_id, host, error, hint)
 
     def abandon(self, host: str, error: str, hint: str) -> int:
-        """Fail everything a host left unfinished."""
+        """Fail everything a host left unfinished; returns how many turns."""
         with self._db.write() as session:
             return chat.abandon(session, host, error, hint)
+
+    def refuse_waiting(self, error: str, hint: str) -> int:
+        """Fail everything that waits: whoever should have taken it cannot even start."""
+        with self._db.write() as session:
+            return chat.refuse_waiting(session, error, hint)
 
     # ---- whoever looks after the record
 
