@@ -107,4 +107,25 @@ CHAT_NOTHING_CONVERTED = (
     "Nothing has been converted yet. You can talk to the original now; once a conversion is done, its answers "
     "stand beside it here."
 )
-CHAT_READY = "Ask all of them the same thing. Answers are written by a worker; you can close this page meanwhile."
+CHAT_READY = (
+    "Ask all of them the same thing. Answers are written by a worker; you can close this page meanwhile."
+)
+
+# New: tuning
+NOT_PREDICTED = "measured by the job; predicted before it once the model has a profile that knows the recipe"
+
+# Models
+NO_POINTS = "No finished job measured its quality yet: the first conversion is the first point."
+NO_JOBS_OF_MODEL = "Nothing was made of this model yet: New converts it."
+NO_PROFILE = (
+    "No profile yet. It reads the model once; from then on losses are predicted while a slider moves, and "
+    "conversions skip their calibration."
+)
+PAIRS_TOGGLE = "Outlined pairs keep their rotation. Click one to drop it, or another to keep it."
+PAIRS_EXACT = "Every pair keeps its rotation in this layout: there is nothing to choose, only to see."
+PAIRS_UNKNOWN = "What each rotary pair contributes is known once the model has a profile of this recipe."
+RANKS_HELP = "Drag a bar, or use the arrow keys. What is set by hand is locked; dashes are the slider's ranks."
+RANKS_HELD = "ranks set by hand under Tune stay; the rest follows the slider."
+
+# clones and uploads
+CLONED_ALIKE = "nothing differs yet."

@@ -5,21 +5,24 @@ import math
 
 import plotly.graph_objects as go
 
+from app.services.figure_table import CONTEXTS
 from app.ui.format import context as context_text
 from app.ui.format import size
 from app.ui.plots.look import CONVERTED, LEGEND, ORIGINAL, style
 
 GPU_GIGABYTES = (24, 40, 80)
-CONTEXTS = tuple(1 << power for power in range(10, 21))
 
 
-def kv_memory(bytes_before: float, bytes_after: float, batch: int) -> go.Figure:
-    """Bytes per token of both models, times `batch` sequences of 1k to 1M tokens, on logarithmic axes."""
+def kv_memory(bytes_before: float, bytes_after: float | None, batch: int) -> go.Figure:
+    """Bytes per token of both models, times `batch` sequences of 1k to 1M tokens, on logarithmic axes.
+
+    Without `bytes_after` there is only the original.
+    """
     figure = go.Figure()
-    for name, per_token, colour in (
-        ("original", bytes_before, ORIGINAL),
-        ("converted", bytes_after, CONVERTED),
-    ):
+    lines = [("original", bytes_before, ORIGINAL)]
+    if bytes_after is not None:
+        lines.append(("converted", bytes_after, CONVERTED))
+    for name, per_token, colour in lines:
         sizes = [per_token * batch * tokens for tokens in CONTEXTS]
         figure.add_trace(
             go.Scatter(
@@ -46,7 +49,8 @@ def kv_memory(bytes_before: float, bytes_after: float, batch: int) -> go.Figure:
             font={"size": 11},
             showarrow=False,
         )
-    _axes(figure, min(bytes_before, bytes_after) * batch, max(bytes_before, bytes_after) * batch)
+    both = [per_token for _, per_token, _ in lines]
+    _axes(figure, min(both) * batch, max(both) * batch)
     return style(
         figure,
         height=360,

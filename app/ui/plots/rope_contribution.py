@@ -102,7 +102,7 @@ def _notes(values: Any, kept: Any, periods: Sequence[str], meaning: Meaning, row
 
 def _stays(kept: int, rows: int, meaning: Meaning) -> str:
     if not meaning.drops:
-        return "exact"
+        return meaning.idle
     return f"kept in {kept} of {rows} {meaning.rows}" if rows > 1 else "kept" if kept else "dropped"
 
 

@@ -17,6 +17,8 @@ class Meaning:
     caption: str
     drops: bool = True
     about: str = ""
+    # what is said of a pair where nothing is dropped
+    idle: str = "exact"
 
 
 _SIZE = "How much each rotary pair contributes to the attention scores, measured on the calibration text."
@@ -49,6 +51,27 @@ MEANINGS: Mapping[str, Meaning] = {
         "E|q|·E|k|",
         f"Every pair stays exact in this layout: nothing is dropped. {_SIZE}",
         drops=False,
+    ),
+    # from a profile: nothing is chosen yet
+    "profile-contribution": Meaning(
+        "KV head",
+        "KV heads",
+        "contribution",
+        "E|q|·E|k|",
+        f"{_SIZE} An upper bound: mean length in the queries times mean length in the keys.",
+        drops=False,
+        idle="2-norm",
+    ),
+    "profile-damage": Meaning(
+        "Row",
+        "rows",
+        "logit damage",
+        "logit energy",
+        "What the attention logits lose when a pair stops turning, measured on the calibration text. Rows "
+        "are the components that heads are mixed into, else KV heads.",
+        drops=False,
+        about="about ",
+        idle="logit damage",
     ),
 }
 
