@@ -15,6 +15,7 @@ MODULES = (
     "core.stages",
     "core.kv_budget",
     "core.kinds",
+    "core.chat.naming",
     "core.weights.locate",
     "core.calibrate.text",
     "app.cli.main",
