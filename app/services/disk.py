@@ -53,11 +53,11 @@ def job_bytes(workbench: Workbench, job_id: str) -> JobBytes:
     return JobBytes(log=folder_bytes(folder) - result - work, work=work, result=result)
 
 
-def check_disk(workbench: Workbench, plan: Plan) -> None:
-    """Raise QuotaError when the result alone would not fit; the worker counts its scratch files too."""
+def check_disk(workbench: Workbench, plan: Plan, copies: int = 1) -> None:
+    """Raise QuotaError when `copies` such results would not fit; the worker counts its scratch files too."""
     if workbench.settings.quota_bytes is not None:
         weights = plan.parameters_after * DTYPE_BYTES[plan.dtype]
-        check_quota(workbench.settings, stored_bytes(workbench.settings), weights)
+        check_quota(workbench.settings, stored_bytes(workbench.settings), copies * weights)
 
 
 def _look(workbench: Workbench) -> DiskUse:

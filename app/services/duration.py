@@ -24,18 +24,23 @@ _ALLOCATION_CUBES = {True: 2 * _LAYER_CUBES, False: 5 * _LAYER_CUBES}
 _ALLOCATION_WINDOWS = 2 * 4
 
 
-def predicted_seconds(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> float | None:
-    """Seconds for `spec`, in proportion to its work; None before the first job was done here."""
-    for job in workbench.store.list(states=[State.DONE], limit=5):
-        rate = _rate(workbench, job)
-        if rate is not None:
-            return (
-                FIXED_SECONDS + work(spec, facts, calibrates=not _is_profiled(workbench, spec, facts)) / rate
-            )
-    return None
+def predicted_seconds(
+    workbench: Workbench, spec: JobSpec, facts: ModelFacts, *, calibrates: bool | None = None
+) -> float | None:
+    """Seconds for `spec`, in proportion to its work; None before the first job was done here.
+
+    Whether it calibrates is found out, when it is not said.
+    """
+    rates = (_rate(workbench, job) for job in workbench.store.list(states=[State.DONE], limit=5))
+    rate = next((rate for rate in rates if rate is not None), None)
+    if rate is None:
+        return None
+    if calibrates is None:
+        calibrates = not is_profiled(workbench, spec, facts)
+    return FIXED_SECONDS + work(spec, facts, calibrates=calibrates) / rate
 
 
-def _is_profiled(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> bool:
+def is_profiled(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> bool:
     """Whether the model's newest profile looks like the calibration of `spec`; the engine compares hashes."""
     found, asked = workbench.profiles.newest(workbench.settings.home, facts.name), spec.calibration
     windows = min(asked.fisher_tokens, asked.tokens) / asked.context

@@ -49,7 +49,7 @@ def submit_spec(workbench: Workbench, spec: JobSpec, owner: str = "", lineage: L
     plan.raise_if_blocked()
     workbench.texts.check(spec, workbench.settings)
     check_disk(workbench, plan)
-    job = workbench.store.submit(_pinned(workbench, spec), owner, lineage)
+    job = workbench.store.submit(as_stored(workbench, spec), owner, lineage)
     if lineage.after_id is None:
         workbench.bell.ring(job.id)
     workbench.recent.forget()
@@ -67,7 +67,7 @@ def retry(workbench: Workbench, job_id: str, fix: int, owner: str = "") -> JobVi
     return submit_spec(workbench, spec, owner, Lineage(parent_id=job_id))
 
 
-def _pinned(workbench: Workbench, spec: JobSpec) -> JobSpec:
+def as_stored(workbench: Workbench, spec: JobSpec) -> JobSpec:
     """The spec as the worker must read it: a branch may move until then, and its folder is another one."""
     facts = workbench.facts.read(spec.model, spec.revision, workbench.settings)
     changes: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 
 from core.store.bell import RUN_QUEUE, RUN_TASK, Bell
 from core.store.chat_record import CHAT_QUEUE, CHAT_TASK, ChatRecord
+from core.store.jobs import new_id
 from core.store.leases import Lease
 from core.store.presence import WorkerView
 from core.store.session import DatabaseUnavailable
@@ -19,6 +20,7 @@ __all__ = [
     "Lease",
     "Store",
     "WorkerView",
+    "new_id",
     "open_store",
     "reconcile",
 ]
