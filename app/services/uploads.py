@@ -25,6 +25,7 @@ from core.spec import Frozen
 
 # no plus, which joins texts; no slash, which makes a path
 _NAME = re.compile(r"[^\W_][\w .()-]{0,79}")
+_LONGEST_NAME, _MOST_OF_A_NAME = 80, 100
 
 
 class UploadedText(Frozen):
@@ -61,19 +62,22 @@ def name_of_file(file: str) -> str:
     return re.sub(r"[^\w .()-]", "-", stem).lstrip(" ._()-")[:80].strip() or "text"
 
 
-def store(settings: Settings, name: str, incoming: Incoming) -> UploadedText:
+def store(settings: Settings, name: str, incoming: Incoming, *, numbered: bool = False) -> UploadedText:
     """Give what has arrived its name. The same text under the same name is the same upload.
 
-    Raises TextError for what is no text, StateError when the name is taken by another text.
+    Raises TextError for what is no text, StateError when another text has the name; `numbered` then adds
+    the next free number to it.
     """
     tidy = check_name(name)
     sha256, size = incoming.keep(settings.texts_dir)
-    text = UploadedText(name=tidy, sha256=sha256, bytes=size, uploaded_at=datetime.now(UTC))
-    if _claim(_name_file(settings, tidy), text):
-        return text
-    there = find(settings, tidy)
-    if there.sha256 == sha256:
-        return there
+    for number in range(1, _MOST_OF_A_NAME if numbered else 2):
+        called = tidy if number == 1 else f"{tidy[:_LONGEST_NAME - 6]} ({number})"
+        text = UploadedText(name=called, sha256=sha256, bytes=size, uploaded_at=datetime.now(UTC))
+        if _claim(_name_file(settings, called), text):
+            return text
+        there = find(settings, called)
+        if there.sha256 == sha256:
+            return there
     _forget_unnamed(settings, sha256)
     raise StateError(
         f"there is another text called '{tidy}'", hint="choose another name, or delete that one", field="name"

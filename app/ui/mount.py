@@ -11,6 +11,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 from fastapi import FastAPI
 
+from app.services.incoming import MEGABYTE
 from app.services.workbench import Workbench
 from app.ui.components.shell import foot
 from app.ui.pages import chat, compare, glossary, job, jobs, models, new
@@ -59,5 +60,7 @@ def mount_page(app: FastAPI, workbench: Workbench) -> FastAPI:
             enable_monitoring=False,
             footer_links=[],
             mcp_server=False,
+            # what Gradio takes before a handler sees it; the handler says what is wrong below this
+            max_file_size=workbench.settings.upload_mb * MEGABYTE + 1,
         )
     return mounted

@@ -129,3 +129,6 @@ RANKS_HELD = "ranks set by hand under Tune stay; the rest follows the slider."
 
 # clones and uploads
 CLONED_ALIKE = "nothing differs yet."
+UPLOAD_HINT = '<p class="caption">UTF-8 text, kept on this server until it is deleted.</p>'
+# where a model was found
+WHERE_WORDS: Mapping[str, str] = {"folder": "folder", "cache": "downloaded", "hub": "Hub"}

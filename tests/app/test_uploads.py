@@ -8,9 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_api
+from app.services.incoming import Incoming
 from app.services.text_names import friendly
 from app.services.tokens import EXACT_BYTES, TokenCounts
-from app.services.uploads import name_of_file, path_of, uploaded
+from app.services.uploads import name_of_file, path_of, store, uploaded
 from app.services.workbench import Workbench
 from core.calibrate.tokens import tokenize
 from core.settings import Settings
@@ -117,6 +118,16 @@ def test_a_name_means_one_text(client: TestClient, settings: Settings) -> None:
     assert client.delete("/api/v1/texts/again").status_code == 204
     assert files(settings) == []
     assert client.delete("/api/v1/texts/again").status_code == 404
+
+
+def test_a_page_numbers_what_has_a_name_that_is_taken(settings: Settings) -> None:
+    """Who opens notes.txt again after a change is not asked to rename it."""
+    names = []
+    for text in ("first", "second", "first", "third"):
+        with Incoming(settings) as incoming:
+            incoming.write(text.encode())
+            names.append(store(settings, "notes", incoming, numbered=True).name)
+    assert names == ["notes", "notes (2)", "notes", "notes (3)"]
 
 
 def test_a_job_reads_the_upload_it_named(client: TestClient, bench: Workbench, tiny_copy: Path) -> None:

@@ -3,7 +3,7 @@
 
 from html import escape
 
-from app.services.copy_as import as_command, as_curl, as_recipe
+from app.services.copy_as import as_command, as_curl, as_recipe, as_yaml
 from core.spec import JobSpec
 
 _COPY = (
@@ -14,10 +14,15 @@ _COPY = (
 
 
 def copy_as(spec: JobSpec | None, origin: str) -> str:
-    """Three blocks that open on demand, with `origin` as the server's address; empty without a spec."""
+    """Blocks that open on demand, with `origin` as the server's address; empty without a spec."""
     if spec is None:
         return ""
-    blocks = (("CLI", as_command(spec)), ("curl", as_curl(spec, origin)), ("recipe", as_recipe(spec)))
+    blocks = (
+        ("CLI", as_command(spec)),
+        ("curl", as_curl(spec, origin)),
+        ("YAML", as_yaml(spec)),
+        ("JSON", as_recipe(spec)),
+    )
     return '<div class="copying"><span>Copy as</span>' + "".join(_block(*one) for one in blocks) + "</div>"
 
 

@@ -6,10 +6,13 @@ from typing import Any
 
 import gradio as gr
 
+from app.services.model_sources import FoundModel
+from app.services.uploads import UploadedText
 from app.ui.form import DEFAULT_BATCH, DEFAULT_CONTEXT, offered_presets
 from app.ui.form_base import NOT_MEASURED
 from app.ui.format import context as context_text
-from app.ui.strings import PRESET_WORDS, ROPE_DIM_WORDS
+from app.ui.format import integer, size
+from app.ui.strings import PRESET_WORDS, ROPE_DIM_WORDS, UPLOAD_HINT, WHERE_WORDS
 from core.calibrate.text import NAMED
 from core.presets import DEFAULT_PRESET, PRESETS
 from core.spec import Calibration, Evaluation
@@ -19,10 +22,20 @@ _CONTEXTS = tuple(1 << power for power in range(10, 21))
 
 Boxes = dict[str, Any]
 
+# no fields of the form, but they stand among its boxes
+UPLOAD_TEXT, UPLOAD_NOTE, MODEL_NOTE = "upload_text", "upload_note", "model_note"
 
-def model_choices(models: Sequence[str]) -> list[tuple[str, str]]:
-    """What the model box offers: label and value."""
-    return [("demo · SmolLM2-135M-Instruct" if model == DEMO else model, model) for model in models]
+
+def model_choices(models: Sequence[str], found: Sequence[FoundModel] = ()) -> list[tuple[str, str]]:
+    """What the model box offers, label and value: what was used lately, then what there is to find."""
+    usual = [("demo · SmolLM2-135M-Instruct" if model == DEMO else model, model) for model in models]
+    return [*usual, *((_found_label(one), one.model) for one in found if one.model not in models)]
+
+
+def _found_label(one: FoundModel) -> str:
+    if one.where == "hub" and one.downloads is not None:
+        return f"{one.model} · Hub, {integer(one.downloads)} downloads a month"
+    return f"{one.model} · {WHERE_WORDS[one.where]}"
 
 
 def model_box() -> gr.Dropdown:
@@ -80,14 +93,22 @@ def fisher_box(is_needed: bool, **changes: Any) -> gr.Number:
     return gr.Number(info=info, interactive=is_needed, **changes)
 
 
-def text_choices() -> list[tuple[str, str]]:
+def text_choices(uploaded: Sequence[UploadedText] = ()) -> list[tuple[str, str]]:
     """What the box of a text offers: label and value."""
-    return [(f"{name}: {about}", name) for name, (about, _) in NAMED.items()]
+    named = [(f"{name}: {about}", name) for name, (about, _) in NAMED.items()]
+    return [*((upload_label(one), one.value) for one in uploaded), *named]
 
 
-def evaluation_choices() -> list[tuple[str, str]]:
+def evaluation_choices(uploaded: Sequence[UploadedText] = ()) -> list[tuple[str, str]]:
     """The same, and to measure nothing."""
-    return [*text_choices(), (f"{NOT_MEASURED}: skip the measurement", NOT_MEASURED)]
+    return [*text_choices(uploaded), (f"{NOT_MEASURED}: skip the measurement", NOT_MEASURED)]
+
+
+def upload_label(text: UploadedText) -> str:
+    """An upload in a list: its name, its tokens where they are known, its size."""
+    about = "" if text.tokens_are != "estimated" else "about "
+    tokens = "" if text.tokens is None else f"{about}{integer(text.tokens)} tokens, "
+    return f"{text.name}: uploaded, {tokens}{size(text.bytes)}"
 
 
 def tune_boxes() -> tuple[Boxes, dict[str, gr.HTML]]:
@@ -115,6 +136,9 @@ def tune_boxes() -> tuple[Boxes, dict[str, gr.HTML]]:
             info="what the loss is measured on; best not the calibration's",
         )
     notes["calibration"] = gr.HTML(elem_id="wrong-calibration")
+    with gr.Row(elem_classes="upload-bar"):
+        boxes[UPLOAD_TEXT] = gr.UploadButton("Upload a text", size="sm", elem_id="upload-text")
+        boxes[UPLOAD_NOTE] = gr.HTML(UPLOAD_HINT, elem_id="upload-note")
     with gr.Row():
         boxes["calibration_tokens"] = gr.Number(
             None,

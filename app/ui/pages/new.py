@@ -22,6 +22,8 @@ from app.ui.pages.new_pairs import NOTHING_SENT
 from app.ui.pages.new_profile import offer_boxes
 from app.ui.pages.new_recipe import READ_CLONED, Answering, RecipePart
 from app.ui.pages.new_recipe import attach as attach_recipe
+from app.ui.pages.new_sources import OFFERING, Sources
+from app.ui.pages.new_sources import attach as attach_sources
 from app.ui.pages.new_steer import attach as steer
 from app.ui.pages.new_tune import tune_boxes
 from core.errors import WorkbenchError
@@ -48,7 +50,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     entered = [inputs[name] for name in FIELDS]
     saved = gr.BrowserState({}, storage_key="mla-workbench-form", secret="not-a-secret")
     address, cloned = gr.Textbox(visible="hidden"), gr.Textbox("", visible="hidden")
-    recipe = RecipePart(workbench, layout.recipe, lineage)
+    recipe, sources = RecipePart(workbench, layout.recipe, lineage), Sources(workbench)
     live = Live(workbench, layout, card, offer, copies, convert, saved, gr.State(NOTHING_SENT))
     shown, asked = live.outputs, [*entered, live.sent]
 
@@ -85,8 +87,9 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         return live.progress(Form.of(values[: len(FIELDS)]), origin_of(request), values[-1])
 
     loaded = [*entered, lineage]
-    page.load(on_load, [saved, cloned], loaded, js=READ_CLONED, **QUIET).then(
-        on_change, asked, shown, **QUIET
+    opened = page.load(on_load, [saved, cloned], loaded, js=READ_CLONED, **QUIET)
+    opened.then(on_change, asked, shown, **QUIET).then(
+        sources.offered, inputs["model"], [inputs[name] for name in OFFERING], **QUIET
     )
     inputs["preset"].input(on_preset, inputs["preset"], [inputs[name] for name in _OF_PRESET], **QUIET).then(
         on_change, asked, shown, **QUIET
@@ -101,7 +104,9 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     steer(live, layout.tuning, entered)
     offer.make.click(on_make, asked, [*shown, refused], **QUIET)
     offer.timer.tick(on_tick, asked, shown, **LATEST)
-    attach_recipe(recipe, saved, entered, Answering(on_change, asked, shown))
+    answering = Answering(on_change, asked, shown)
+    attach_recipe(recipe, saved, entered, answering)
+    attach_sources(sources, inputs, answering)
     convert.click(on_submit, [layout.recipe.text, layout.recipe.last, *entered], [address, refused], **QUIET)
     address.change(None, address, None, js=GO_TO)
 
@@ -117,6 +122,7 @@ def _form() -> Layout:
     with gr.Column(elem_classes="sheet"):
         gr.HTML("<h3>1 Model</h3>")
         layout.inputs["model"] = fields.model_box()
+        layout.inputs[fields.MODEL_NOTE] = gr.HTML(elem_id="model-note")
         layout.notes |= {"facts": gr.HTML(elem_id="facts"), "model": gr.HTML(elem_id="wrong-model")}
     with gr.Column(elem_classes="sheet"):
         gr.HTML("<h3>2 How small</h3>")

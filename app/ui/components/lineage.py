@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a request comes from: the job it is a clone of, and what sets it apart from that."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from app.services.spec_diff import SpecChange
+from app.ui.strings import CLONED_ALIKE
+
+# what is set for every layer is a number of values, not a line of them
+_LONGEST = 48
+_WORDS = {"None": "not set", "True": "yes", "False": "no"}
+
+
+def cloned_from(parent_id: str, changes: Sequence[SpecChange] | None) -> str:
+    """One line, and one for each field that differs; `changes` is None while there is no valid request."""
+    link = f'<a href="/jobs/{escape(parent_id)}">{escape(parent_id)}</a>'
+    if changes is None:
+        return f'<p class="lineage">Cloned from {link}.</p>'
+    if not changes:
+        return f'<p class="lineage">Cloned from {link}: {CLONED_ALIKE}</p>'
+    rows = "".join(
+        f'<div><dt>{escape(one.path)}</dt><dd><span class="before">{_value(one.before)}</span>'
+        f'<span class="arrow">→</span><span class="after">{_value(one.after)}</span></dd></div>'
+        for one in changes
+    )
+    return f'<div class="lineage"><p>Cloned from {link}, differs in:</p><dl class="changes">{rows}</dl></div>'
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} layers by hand"
+    text = _WORDS.get(str(value), f"{value:g}" if isinstance(value, float) else str(value))
+    if len(text) <= _LONGEST:
+        return escape(text)
+    return f'<span title="{escape(text)}">{escape(text[: _LONGEST - 1])}…</span>'
