@@ -94,20 +94,20 @@ def largest_gains(gain: Array, usual: NDArray[np.integer], limits: Ranks, total:
     Each stays between half and twice its `usual` one, and within its limit. Of equal gains the earlier
     layer's is taken, then that of the smaller rank.
     """
-    layers, width = gain.shape
     least: Ranks = np.maximum(1, np.ceil(_NARROWEST * usual)).astype(np.int64)
     most = np.maximum(least, np.minimum(limits, np.floor(_WIDEST * usual)).astype(np.int64))
-    column = np.arange(width)
+    first, end = int(least.min()), int(most.max())
+    column = np.arange(first, min(end, gain.shape[1]))
     is_open = (column >= least[:, None]) & (column < most[:, None])
     spare = min(int(total - least.sum()), int(is_open.sum()))
     if spare <= 0:
         return least
-    offered = np.where(is_open, gain, -np.inf)
+    offered = np.where(is_open, gain[:, first:end], -np.inf)
     # the spare-th largest of all: a selection is ten times as fast as a sort, and takes the same
     price = np.partition(offered, offered.size - spare, axis=None)[offered.size - spare]
     taken = (offered > price).sum(axis=1)
     equal = np.flatnonzero(offered == price)[: spare - int(taken.sum())]
-    ranks: Ranks = least + taken + np.bincount(equal // width, minlength=layers)
+    ranks: Ranks = least + taken + np.bincount(equal // len(column), minlength=len(gain))
     return ranks
 
 
@@ -119,6 +119,8 @@ def tempered(spectra: Array) -> Array:
 def stacked(spectra: Sequence[Array]) -> Array:
     """(layers, width), shorter ones filled up with zeros."""
     width = max(map(len, spectra))
+    if all(len(one) == width for one in spectra):
+        return np.array(spectra)
     return np.stack([np.pad(one, (0, width - len(one))) for one in spectra])
 
 

@@ -68,11 +68,13 @@ class RecipeCurves(Frozen):
         """What each layer adds to the sum; `pairs` are those kept instead of the rule's."""
         found = []
         for index, (layer, one) in enumerate(zip(self.layers, widths, strict=True)):
-            tails = [_between(self.ranks, tail, one.rank) for tail in layer.tail]
-            lost = _between(layer.rope_dims, layer.rope_lost, one.rope_dim)
+            low, high, share = _place(layer.rope_dims, one.rope_dim)
+            tails = self._tails[index][:, min(one.rank, self.ranks[-1])]
+            lost = layer.rope_lost[low] + share * (layer.rope_lost[high] - layer.rope_lost[low])
             if pairs is not None and self.pairs is not None:
                 lost = _dropped(self.pairs.scores[index], pairs[index])
-            found.append(_between(layer.rope_dims, tails, one.rope_dim) + self.rope_weight * lost)
+            left = tails[low] + share * (tails[high] - tails[low])
+            found.append(float(left) + self.rope_weight * lost)
         return found
 
     def scores_for(self, kept: int, inv_freq: Sequence[float]) -> tuple[Rows, ...] | None:
@@ -98,11 +100,9 @@ class RecipeCurves(Frozen):
 
     def _spectrum(self, index: int, rope_dim: int) -> Array:
         """What each number of the latent saves; between the stored ranks evenly."""
-        layer = self.layers[index]
         tails = self._tails[index]
-        at = float(np.interp(rope_dim, layer.rope_dims, np.arange(len(layer.rope_dims))))
-        low, share = int(at), at - int(at)
-        tail = tails[low] if not share else tails[low] + share * (tails[low + 1] - tails[low])
+        low, high, share = _place(self.layers[index].rope_dims, rope_dim)
+        tail = tails[low] + share * (tails[high] - tails[low]) if share else tails[low]
         found: Array = np.maximum(0.0, tail[:-1] - tail[1:])
         return found
 
@@ -124,10 +124,11 @@ def _dropped(scores: Rows, pairs: Pairs) -> float:
     return max(0.0, sum(map(sum, scores)) - kept)
 
 
-def _between(known: Sequence[int], values: Sequence[float], wanted: int) -> float:
-    """Linear interpolation of `values` at ascending `known`; flat beyond its ends."""
+def _place(known: Sequence[int], wanted: int) -> tuple[int, int, float]:
+    """Where `wanted` lies among ascending `known`: between two places, at a share of the way; flat beyond."""
     right = bisect_right(known, wanted)
     if right == 0 or right == len(known):
-        return values[0] if right == 0 else values[-1]
+        end = max(0, right - 1)
+        return end, end, 0.0
     share = (wanted - known[right - 1]) / (known[right] - known[right - 1])
-    return values[right - 1] + share * (values[right] - values[right - 1])
+    return right - 1, right, share

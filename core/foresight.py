@@ -12,7 +12,7 @@ from core.errors import SpecError
 from core.facts import ModelFacts
 from core.layer_profile import LayerProfile
 from core.layer_widths import layer_widths
-from core.profiles import Prediction, Profile
+from core.profiles import Prediction, Profile, predicted_loss
 from core.spec import JobSpec
 from core.widths import Widths, groups_of, largest_rank, smallest_rank
 
@@ -41,13 +41,13 @@ def foresee(spec: JobSpec, facts: ModelFacts, profile: Profile | None) -> Forese
     usual = layer_widths(spec, facts)
     curves = known_curves(spec, facts, profile)
     allocation, widths = _allocated(spec, facts, usual, curves)
-    if curves is None or profile is None:
+    if curves is None:
         return Foreseen(allocation, tuple(widths))
-    prediction = profile.predict(spec.recipe, widths, spec.rope_pairs)
     raw = curves.raw_layers(widths, spec.rope_pairs)
+    prediction = predicted_loss(curves, sum(raw))
     # the fit bends the sum, so that the loss of a layer is its share of the sum's
-    loss, whole = prediction.loss if prediction else 0.0, max(sum(raw), 1e-30)
-    return Foreseen(allocation, tuple(widths), prediction, tuple(loss * one / whole for one in raw))
+    share = prediction.loss / max(sum(raw), 1e-30)
+    return Foreseen(allocation, tuple(widths), prediction, tuple(share * one for one in raw))
 
 
 def known_curves(spec: JobSpec, facts: ModelFacts, profile: Profile | None) -> RecipeCurves | None:

@@ -59,8 +59,13 @@ class Profile(Frozen):
         curves = self.curves(recipe)
         if curves is None or len(widths) != len(curves.layers):
             return None
-        loss, spread = curves.fit.loss(curves.raw(widths, pairs)), curves.fit.spread
-        return Prediction(loss=loss, low=loss / spread, high=loss * spread)
+        return predicted_loss(curves, curves.raw(widths, pairs))
+
+
+def predicted_loss(curves: RecipeCurves, raw: float) -> Prediction:
+    """What a second-order sum of `raw` loses, and the range that the fit leaves."""
+    loss, spread = curves.fit.loss(raw), curves.fit.spread
+    return Prediction(loss=loss, low=loss / spread, high=loss * spread)
 
 
 def profile_folder(home: Path, fingerprint: str) -> Path:
