@@ -54,6 +54,8 @@ def test_what_cannot_work_says_how_to_fix_it_and_disables_the_button(browser: Br
         expect(convert).to_be_enabled()
         # best quality caches no rotary dims, so a latent always finds room
         choose(page, "MHA2MLA")
+        # a preset brings its own budget: what is dragged before it has arrived would be lost
+        expect(page.locator("#preset-note")).to_contain_text("MHA2MLA")
         drag_to(page, 3)
         expect(page.locator("#wrong-budget")).to_contain_text("leaves no room for a latent")
         expect(page.locator("#wrong-budget")).to_contain_text("keep at least")
