@@ -6,6 +6,7 @@ import math
 from app.services.workbench import Workbench
 from core.errors import WorkbenchError
 from core.facts import ModelFacts
+from core.profiles import spec_for_profile
 from core.spec import JobSpec
 from core.store.views import JobView, State
 from core.widths import PRE_ROPE
@@ -21,7 +22,11 @@ _STATISTICS_SQUARES = 16
 # an allocation factorises every layer anew, for several numbers of rotary dims where there are any, and runs
 # the original and its candidates on two held-back windows
 _ALLOCATION_CUBES = {True: 2 * _LAYER_CUBES, False: 5 * _LAYER_CUBES}
-_ALLOCATION_WINDOWS = 2 * 4
+_ALLOCATION_HELD_BACK = 2
+_ALLOCATION_WINDOWS = _ALLOCATION_HELD_BACK * 4
+# a profile factorises every layer for several numbers of rotary dims, and refits and tries eight budgets
+_PROFILE_BUDGETS = 8
+_PROFILE_CUBES = 4 * _LAYER_CUBES
 
 
 def predicted_seconds(
@@ -54,6 +59,25 @@ def is_profiled(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> bool:
 
 def work(spec: JobSpec, facts: ModelFacts, *, calibrates: bool = True) -> float:
     """Multiply-adds, roughly: every token passes the layers' weights forward, some backward too."""
+    if spec.kind == "profile":
+        return _profile_work(spec, facts) if calibrates else 0.0
+    return _conversion_work(spec, facts, calibrates)
+
+
+def _profile_work(spec: JobSpec, facts: ModelFacts) -> float:
+    """Calibration for every recipe, then both presets at eight budgets: factorised, refitted and tried."""
+    asked = spec_for_profile(spec)
+    bare = asked.recipe.model_copy(update={"allocate": "uniform", "refit_output": False})
+    calibration = _conversion_work(asked.model_copy(update={"recipe": bare, "kind": "convert"}), facts, True)
+    head = facts.vocab_size * facts.hidden_size
+    layers = max(0, facts.parameters - head * (1 if facts.is_tied else 2))
+    refitted = layers + _PROFILE_BUDGETS * 2 * facts.layers * facts.hidden_size**2
+    total = 2 * min(asked.calibration.refit_tokens, asked.calibration.tokens) * refitted
+    total += 2 * _PROFILE_BUDGETS * _ALLOCATION_HELD_BACK * asked.calibration.context * (layers + head)
+    return calibration + total + _PROFILE_CUBES * facts.layers * facts.hidden_size**3
+
+
+def _conversion_work(spec: JobSpec, facts: ModelFacts, calibrates: bool) -> float:
     head = facts.vocab_size * facts.hidden_size
     layers = max(0, facts.parameters - head * (1 if facts.is_tied else 2))
     per_token = layers + _STATISTICS_SQUARES * facts.layers * facts.hidden_size**2
@@ -64,7 +88,7 @@ def work(spec: JobSpec, facts: ModelFacts, *, calibrates: bool = True) -> float:
         # the original's layers, and the converted attention
         total += 3 * min(spec.calibration.refit_tokens, spec.calibration.tokens) * layers // 2
     cubes = _LAYER_CUBES
-    if spec.recipe.allocate != "uniform":
+    if spec.allocates:
         cubes += _ALLOCATION_CUBES[spec.recipe.layout == PRE_ROPE]
         total += _ALLOCATION_WINDOWS * spec.calibration.context * (layers + head)
     if spec.evaluation is not None:
@@ -84,4 +108,6 @@ def _rate(workbench: Workbench, job: JobView) -> float | None:
         return None
     # a tiny model is all start-up: then at least a tenth of its time was work
     calibrates = job.metrics.get("calibrated_tokens", 1) > 0
+    if job.spec.kind == "profile" and not calibrates:
+        return None  # it was there already
     return work(job.spec, facts, calibrates=calibrates) / max(seconds - FIXED_SECONDS, seconds / 10)
