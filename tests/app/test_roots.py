@@ -35,8 +35,8 @@ def exposed(tmp_path: Path, allowed: Path, tiny_checkpoint: Path) -> Iterator[Te
         yield client
 
 
-def problems(client: TestClient, model: Path | str, text: Path | str = "wikipedia") -> list[dict[str, str]]:
-    asked = {"model": str(model), "calibration": {"text": str(text)}}
+def problems(client: TestClient, model: Path | str, text: Path | str = "python-docs") -> list[dict[str, str]]:
+    asked = {"model": str(model), "calibration": {"text": str(text)}, "evaluation": None}
     found: list[dict[str, str]] = client.post("/api/v1/plan", json=asked).json()["problems"]
     # submitting refuses what planning refuses
     assert client.post("/api/v1/jobs", json=asked).status_code == (422 if found else 201)

@@ -133,15 +133,15 @@ def test_a_page_numbers_what_has_a_name_that_is_taken(settings: Settings) -> Non
 def test_a_job_reads_the_upload_it_named(client: TestClient, bench: Workbench, tiny_copy: Path) -> None:
     """Stored with the content's path: the same text for every worker, whatever the name means later."""
     post(client, PROSE)
-    asked = {"model": str(tiny_copy), "calibration": {"text": "upload:prose+wikipedia"}}
+    asked = {"model": str(tiny_copy), "calibration": {"text": "upload:prose+python-docs"}}
     answer = client.post("/api/v1/jobs", json=asked | {"evaluation": {"text": "upload:prose"}})
     assert answer.status_code == 201, answer.json()
     spec = bench.store.get(answer.json()["id"]).spec
     path = path_of(bench.settings, uploaded(bench.settings)[0])
-    assert spec.calibration.text == f"{path}+wikipedia"
+    assert spec.calibration.text == f"{path}+python-docs"
     assert spec.evaluation
     assert spec.evaluation.text == str(path)
-    assert friendly(bench.settings, spec).calibration.text == "upload:prose+wikipedia"
+    assert friendly(bench.settings, spec).calibration.text == "upload:prose+python-docs"
     refused = client.delete("/api/v1/texts/prose")
     assert refused.status_code == 409
     assert "a job that has not ended needs" in refused.json()["error"]
@@ -151,7 +151,11 @@ def test_a_job_reads_the_upload_it_named(client: TestClient, bench: Workbench, t
 
 def test_an_upload_there_is_not_is_named_beside_its_field(client: TestClient, tiny_copy: Path) -> None:
     post(client, PROSE)
-    asked = {"model": str(tiny_copy), "evaluation": {"text": "upload:poems"}}
+    asked = {
+        "model": str(tiny_copy),
+        "calibration": {"text": "python-docs"},
+        "evaluation": {"text": "upload:poems"},
+    }
     problems = client.post("/api/v1/plan", json=asked).json()["problems"]
     assert [one["field"] for one in problems] == ["evaluation.text"]
     assert "no uploaded text 'poems'" in problems[0]["message"]

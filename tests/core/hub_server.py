@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 API = re.compile(
@@ -62,7 +63,9 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         request = Request(self.command, self.path)
         self.hub.requests.append(request)
-        if api := API.match(self.path):
+        if self.path.startswith("/api/models?"):
+            self._search(self.path)
+        elif api := API.match(self.path):
             self._model(api["repo"], api["kind"], api["revision"] or "main")
         elif file := FILE.match(self.path):
             self._file(request, file["repo"], file["revision"], file["path"])
@@ -88,6 +91,11 @@ class Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": file.name} for file in files]
             body = {"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings, "private": False}
         self._send(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+    def _search(self, path: str) -> None:
+        words = parse_qs(urlsplit(path).query).get("search", [""])[0].lower()
+        found = [{"id": repo, "downloads": 1234} for repo in self.hub.repos if words in repo.lower()]
+        self._send(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
 
     def _file(self, request: Request, repo: str, revision: str, path: str) -> None:
         folder = self.hub.revision(repo, revision)

@@ -133,7 +133,7 @@ def tune_boxes() -> tuple[Boxes, dict[str, gr.HTML]]:
             value=Evaluation().text,
             allow_custom_value=True,
             label="Evaluation text",
-            info="what the loss is measured on; best not the calibration's",
+            info="what the loss is measured on",
         )
     notes["calibration"] = gr.HTML(elem_id="wrong-calibration")
     with gr.Row(elem_classes="upload-bar"):

@@ -193,5 +193,5 @@ def _wrong(error: SpecError, text: str) -> str:
     lines = text.splitlines()
     if not named or int(named[1]) > len(lines):
         return failure(error)
-    line = lines[int(named[1]) - 1].strip()[:_LONGEST_LINE]
+    line = " ".join(lines[int(named[1]) - 1].split())[:_LONGEST_LINE]
     return failure(error) + f'<pre class="wrong-line"><b>{named[1]}</b> {escape(line)}</pre>'
