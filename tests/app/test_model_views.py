@@ -50,7 +50,7 @@ def test_a_layer_with_nothing_to_lose_can_be_drawn() -> None:
 
 def test_sensitivity_is_a_line_per_budget_from_the_smallest() -> None:
     figure = sensitivity({0.5: [0.1, 0.2], 0.125: [1.0, 2.0]})
-    assert [line.name for line in figure.data] == ["keep 12.50%", "keep 50%"]
+    assert [line.name for line in figure.data] == ["keep 12.5 %", "keep 50 %"]
     assert list(figure.data[0].y) == [1.0, 2.0]
 
 

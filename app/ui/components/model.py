@@ -88,7 +88,7 @@ def profile_facts(stored: StoredProfile, spreads: Mapping[str, float]) -> str:
     off = ", ".join(f"{escape(preset_title(name))} {ratio(spread)}" for name, spread in spreads.items())
     made = stored.made_at.isoformat(timespec="seconds")
     pairs = [
-        ("Text", f"{escape(stored.text)}, {integer(stored.tokens)} tokens"),
+        ("Text", f"{_texts(stored.text)}, {integer(stored.tokens)} tokens"),
         ("Made", f'<time datetime="{made}" title="{made}">{ago(stored.made_at)}</time>'),
         ("Size", f"{size(stored.bytes)}{source('measured')}"),
         ("Losses are off by at most, either way", f"{off}{source('measured')}" if off else "–"),
@@ -97,13 +97,19 @@ def profile_facts(stored: StoredProfile, spreads: Mapping[str, float]) -> str:
     return f'<dl class="spec">{body}</dl>'
 
 
+def _texts(names: str) -> str:
+    """Several are joined by +; a file is called by its name, its path is one hover away."""
+    short = " + ".join(Path(one).name for one in names.split("+"))
+    return f'<span title="{escape(names)}">{escape(short)}</span>'
+
+
 def model_jobs(jobs: Sequence[JobView], total: int) -> str:
     """Jobs of one model, newest first, each a link to its page."""
     head = "".join(
         f"<th>{title}</th>" for title in ("state", "job", "cache per token", "perplexity", "submitted")
     )
     more = f'<p class="caption">{len(jobs)} of {total}, newest first</p>' if total > len(jobs) else ""
-    return framed("jobs", "".join(map(_job_row, jobs)), head=f"<tr>{head}</tr>", frame="frame tall") + more
+    return framed("runs", "".join(map(_job_row, jobs)), head=f"<tr>{head}</tr>", frame="frame tall") + more
 
 
 def _job_row(job: JobView) -> str:

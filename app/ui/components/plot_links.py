@@ -17,10 +17,19 @@ def plot_links(plot: str, title: str, address: str, query: Mapping[str, str] | N
         f'aria-label="{escape(title)} as {kind.upper()} picture">{kind.upper()}</button>'
         for kind in _PICTURES
     )
+    return f'<p class="take"><span>Picture</span>{pictures}{_data("Data", title, address, query)}</p>'
+
+
+def data_links(label: str, title: str, address: str, query: Mapping[str, str] | None = None) -> str:
+    """Only data, for what shares its picture with something else."""
+    return f'<p class="take">{_data(label, title, address, query)}</p>'
+
+
+def _data(label: str, title: str, address: str, query: Mapping[str, str] | None) -> str:
     asked = f"?{urlencode(query)}" if query else ""
-    data = "".join(
+    links = "".join(
         f'<a href="{escape(f"{address}.{kind}{asked}")}" download '
         f'aria-label="data of {escape(title)} as {kind.upper()}">{kind.upper()}</a>'
         for kind in _DATA
     )
-    return f'<p class="take"><span>Picture</span>{pictures}<span>Data</span>{data}</p>'
+    return f"<span>{escape(label)}</span>{links}"

@@ -7,7 +7,7 @@ from app.services.frontier import frontier
 from app.services.pareto import ParetoPoint
 from app.services.profile_curves import pair_scores, presets_of, sensitivity, spectra
 from app.services.workbench import Workbench
-from app.ui.components.plot_links import plot_links
+from app.ui.components.plot_links import data_links, plot_links
 from app.ui.format import percent
 from app.ui.plots.kv_memory import kv_memory
 from app.ui.plots.pareto import Point, Step, pareto
@@ -23,6 +23,7 @@ from core.profiles import Profile
 Drawn = list[Any]
 CONTRIBUTION, DAMAGE = "contribution", "damage"
 SUMMED, BESIDE = "summed", "side by side"
+_FIGURES = "/api/v1/models/figures"
 
 
 def memory(facts: ModelFacts, batch: int) -> Drawn:
@@ -41,7 +42,8 @@ def frontier_plot(workbench: Workbench, facts: ModelFacts, points: list[ParetoPo
     )
     links = _links(facts, "pareto-plot", "measured points", "pareto")
     if steps:
-        links += _links(facts, "pareto-plot", "predicted line", "frontier", preset)
+        query = {"model": facts.name, "preset": preset}
+        links += data_links("Data of the predicted line", "predicted line", f"{_FIGURES}/frontier", query)
     return [figure, links]
 
 
@@ -90,4 +92,4 @@ def _point(point: ParetoPoint) -> Point:
 
 def _links(facts: ModelFacts, plot: str, title: str, name: str, preset: str = "") -> str:
     query = {"model": facts.name} | ({"preset": preset} if preset else {})
-    return plot_links(plot, title, f"/api/v1/models/figures/{name}", query)
+    return plot_links(plot, title, f"{_FIGURES}/{name}", query)

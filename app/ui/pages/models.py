@@ -47,6 +47,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         with gr.Column(elem_classes="sheet"):
             gr.HTML("<h3>Jobs</h3>")
             detail.shown.append(gr.HTML(elem_id="model-jobs"))
+        detail.shown.append(detail.line)
     shown = [listing, known, wrong, whole, *detail.shown]
 
     def on_open(name: str) -> list[Any]:
@@ -91,7 +92,9 @@ def _detail() -> _Detail:
             detail.shown += [gr.Plot(show_label=False, elem_id="model-kv-plot"), gr.HTML()]
     with gr.Column(elem_classes="sheet"):
         gr.HTML("<h3>Size against loss</h3>" + _PARETO_CAPTION)
-        detail.line = gr.Radio(_LINES, value=DEFAULT_PRESET, label="Predicted line", elem_id="pareto-line")
+        detail.line = gr.Radio(
+            _LINES, value=DEFAULT_PRESET, label="Predicted line", elem_id="pareto-line", visible=False
+        )
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
                 detail.shown += [gr.Plot(show_label=False, elem_id="pareto-plot"), gr.HTML()]
@@ -126,6 +129,7 @@ def _filled(workbench: Workbench, facts: ModelFacts) -> list[Any]:
         *model_figures.frontier_plot(workbench, facts, points, DEFAULT_PRESET),
         parts.point_list(points) if points else empty(NO_POINTS),
         parts.model_jobs(jobs[:_SHOWN_JOBS], len(jobs)) if jobs else empty(NO_JOBS_OF_MODEL),
+        gr.Radio(visible=workbench.profiles.newest(workbench.settings.home, facts.name) is not None),
     ]
 
 

@@ -82,6 +82,7 @@ def _axes(figure: go.Figure, smallest: float, largest: float) -> None:
         ticktext=[_power_text(power) for power in powers],
         gridcolor="rgba(128,136,150,.18)",
         zeroline=False,
+        automargin=True,
     )
 
 

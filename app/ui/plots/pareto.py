@@ -167,11 +167,7 @@ def _axes(figure: go.Figure, bytes_before: float, least: float, top: float) -> N
     high = math.log10(top) * 1.08
     # a conversion may measure better than its original, by luck or on a text that is too short
     low = math.log10(least) - 0.04 * high
-    shown: list[float] = []
-    for tick in _TICKS:
-        place = math.log10(tick)
-        if low <= place <= high and (not shown or place - math.log10(shown[-1]) >= _APART * (high - low)):
-            shown.append(tick)
+    shown = _ticks(low, high)
     steps = [bytes_before * part / 8 for part in range(9)]
     figure.update_xaxes(
         title="cached per token",
@@ -187,6 +183,20 @@ def _axes(figure: go.Figure, bytes_before: float, least: float, top: float) -> N
         range=[low, high],
         tickvals=shown,
         ticktext=[f"×{tick:g}" for tick in shown],
+        automargin=True,
         gridcolor="rgba(128,136,150,.18)",
         zeroline=False,
     )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """×1 always; from there up, and down, what does not print over the last one."""
+    shown = [1.0]
+    for ticks in (_TICKS[_TICKS.index(1) + 1 :], _TICKS[_TICKS.index(1) - 1 :: -1]):
+        last = 1.0
+        for tick in ticks:
+            place = math.log10(tick)
+            if low <= place <= high and abs(place - math.log10(last)) >= _APART * (high - low):
+                shown.append(tick)
+                last = tick
+    return sorted(shown)

@@ -19,14 +19,14 @@ def sensitivity(lost: Mapping[float, Sequence[float]]) -> go.Figure:
             go.Scatter(
                 x=list(range(len(values))),
                 y=list(values),
-                name=f"keep {keep:.2%}".replace(".00", ""),
+                name=f"keep {keep * 100:g} %",
                 mode="lines+markers",
                 line={"color": colour, "width": 2},
                 marker={"size": 5},
                 hovertemplate=f"layer %{{x}}, keep {keep:g}: %{{y:.4f}} nats<extra></extra>",
             )
         )
-    figure.update_xaxes(title="layer", showgrid=False, zeroline=False)
+    figure.update_xaxes(title="layer", showgrid=False, zeroline=False, tickformat="d")
     figure.update_yaxes(
         title="nats per token lost", rangemode="tozero", gridcolor="rgba(128,136,150,.18)", zeroline=False
     )
