@@ -14,6 +14,9 @@ from app.ui.strings import STAGE_WORDS, STATE_WORDS, preset_title
 from core.events import STAGES
 from core.store.views import ACTIVE, JobView, State
 
+# a profile prepares and calibrates, no more
+_PROFILE_STAGES = 2
+
 
 def job_title(job: JobView) -> str:
     """What the browser's tab says."""
@@ -29,7 +32,11 @@ def model_name(job: JobView) -> str:
 def recipe_name(job: JobView) -> str:
     """Budget and preset in a few characters."""
     spec = job.spec
-    if spec.kv_rank is not None:
+    if spec.kind == "profile":
+        return f"profile · {spec.calibration.text}"
+    if spec.layer_ranks is not None:
+        budget = "ranks by layer"
+    elif spec.kv_rank is not None:
         rotary = f"rotary {spec.rope_dim}, " if spec.rope_dim else ""
         budget = f"{rotary}latent {spec.kv_rank} per head"
     else:
@@ -65,7 +72,8 @@ def _elapsed(job: JobView) -> str:
 def _stepper(job: JobView) -> str:
     reached = STAGES.index(job.stage) if job.stage in STAGES else -1
     steps = [_step("queued", "now" if job.state is State.QUEUED else "past", "")]
-    for index, stage in enumerate(STAGES):
+    stages = STAGES[:_PROFILE_STAGES] if job.spec.kind == "profile" else STAGES
+    for index, stage in enumerate(stages):
         mark = "past" if index < reached or job.state is State.DONE else "now" if index == reached else "next"
         if mark == "now" and job.state in (State.FAILED, State.CANCELLED, State.INTERRUPTED, State.PAUSED):
             mark = "stopped"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stored request of a job, in words."""
 
+from collections.abc import Sequence
 from html import escape
 
 from app.ui.form import ROTARY, recipe_groups
@@ -12,8 +13,12 @@ from core.widths import PRE_ROPE
 
 def spec_list(spec: JobSpec) -> str:
     """Every choice that shaped the result."""
+    model = ("Model", spec.model + (f" @ {spec.revision}" if spec.revision else ""))
+    if spec.kind == "profile":
+        read = f"{spec.calibration.text}, {integer(spec.calibration.tokens)} tokens"
+        return _listed([model, ("Kind", "profile"), ("Calibration", read), ("Device", spec.device)])
     pairs = [
-        ("Model", spec.model + (f" @ {spec.revision}" if spec.revision else "")),
+        model,
         ("Budget", _budget(spec)),
         ("Preset", spec.preset or "none"),
         *(
@@ -24,6 +29,12 @@ def spec_list(spec: JobSpec) -> str:
         ("Evaluation", _evaluation(spec)),
         ("Weights", f"{spec.dtype}, on {spec.device}"),
     ]
+    if spec.rope_pairs is not None:
+        pairs.append(("Pairs that keep RoPE", "chosen one by one"))
+    return _listed(pairs)
+
+
+def _listed(pairs: Sequence[tuple[str, str]]) -> str:
     body = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
     return f'<dl class="spec">{body}</dl>'
 
@@ -47,6 +58,9 @@ def _said(name: str, value: object) -> str:
 
 
 def _budget(spec: JobSpec) -> str:
+    if spec.layer_ranks is not None:
+        least, most = min(spec.layer_ranks), max(spec.layer_ranks)
+        return f"ranks given layer by layer, {least} to {most}"
     if spec.kv_rank is None:
         return f"keep {(spec.keep or 0) * 100:g}{THIN}%"
     rotary = f"{spec.rope_dim} rotary dims and " if spec.rope_dim else ""

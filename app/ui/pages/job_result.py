@@ -9,6 +9,7 @@ from app.services.requests import find_job
 from app.services.workbench import Workbench
 from app.ui.components import results
 from app.ui.components.next_steps import next_steps
+from app.ui.components.profile_result import profile_summary
 from app.ui.events import QUIET
 from app.ui.pages import job_figures
 from core.store.views import State
@@ -23,24 +24,25 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Non
         with gr.Column(elem_classes="sheet"):
             gr.HTML("<h3>Download</h3>")
             files = gr.HTML(elem_id="downloads")
-        with gr.Row(equal_height=True):
+        with gr.Column() as conversion:
+            with gr.Row(equal_height=True):
+                with _sheet():
+                    plots.rope()
+                with _sheet():
+                    plots.memory()
+                    agreement = gr.HTML(elem_id="kv-table")
             with _sheet():
-                plots.rope()
+                plots.widths()
+            with gr.Row(equal_height=True):
+                with _sheet():
+                    gr.HTML("<h3>Quality</h3>")
+                    quality = gr.HTML(elem_id="quality")
+                with _sheet():
+                    plots.errors()
             with _sheet():
-                plots.memory()
-                agreement = gr.HTML(elem_id="kv-table")
-        with _sheet():
-            plots.widths()
-        with gr.Row(equal_height=True):
-            with _sheet():
-                gr.HTML("<h3>Quality</h3>")
-                quality = gr.HTML(elem_id="quality")
-            with _sheet():
-                plots.errors()
-        with _sheet():
-            gr.HTML("<h3>Every layer</h3>")
-            layers = gr.HTML(elem_id="layers")
-    shown = [whole, summary, steps, files, agreement, quality, layers, *plots.shown]
+                gr.HTML("<h3>Every layer</h3>")
+                layers = gr.HTML(elem_id="layers")
+    shown = [whole, conversion, summary, steps, files, agreement, quality, layers, *plots.shown]
 
     def on_finished(state: str, wanted: str) -> list[Any]:
         if state != State.DONE:
@@ -56,12 +58,14 @@ def _sheet() -> gr.Column:
 
 
 def _fill(workbench: Workbench, job_id: str) -> list[Any]:
-    metrics = results.by_name(workbench.store.metrics(job_id))
+    metrics, job = results.by_name(workbench.store.metrics(job_id)), find_job(workbench, job_id)
+    is_profile = job.spec.kind == "profile"
     figures = workbench.store.figures(job_id)
     rows: Any = figures.get("layers", {}).get("rows", [])
     return [
-        results.summary(metrics),
-        next_steps(find_job(workbench, job_id)),
+        gr.Column(visible=not is_profile),
+        profile_summary(metrics) if is_profile else results.summary(metrics),
+        "" if is_profile else next_steps(job),
         results.downloads(job_id, workbench.store.artefacts(job_id)),
         results.memory_table(metrics),
         results.quality_table(metrics),
