@@ -105,7 +105,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     title.change(None, title, None, js=SET_TITLE)
     # what is half written outlives a reload; it never leaves the browser before it is asked
     draft = gr.BrowserState("", storage_key="mla-workbench-chat", secret="not-a-secret")
-    page.load(None, draft, box.prompt, js="(draft) => draft || ''")
+    page.load(None, [draft, box.prompt], box.prompt, js="(draft, text) => text || draft || ''")
     box.prompt.change(None, box.prompt, draft, js="(text) => text")
 
 
@@ -161,7 +161,7 @@ def _look(workbench: Workbench, turns: Sequence[ChatTurn], models: Sequence[str]
     ]
     return [
         parts.conversation(last, _labels(workbench, last), host),
-        gr.Button(visible=not is_open),
+        gr.Button(visible=not is_open, interactive=True),
         gr.Button(visible=is_open),
         gr.Timer(active=is_open),
         now,

@@ -126,7 +126,8 @@ def composer() -> Composer:
             )
             fresh = gr.Button("New conversation", variant="secondary", visible=False, elem_id="fresh")
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
-            ask = gr.Button("Ask", variant="primary", elem_id="ask")
+            # until the page knows its models there is nobody to ask
+            ask = gr.Button("Ask", variant="primary", interactive=False, elem_id="ask")
     return Composer(prompt, ask, stop, fresh, refused)
 
 
