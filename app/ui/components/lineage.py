@@ -28,6 +28,11 @@ def cloned_from(parent_id: str, changes: Sequence[SpecChange] | None) -> str:
     return f'<div class="lineage"><p>Cloned from {link}, differs in:</p><dl class="changes">{rows}</dl></div>'
 
 
+def parent_gone(parent_id: str) -> str:
+    """The line of a clone whose original was deleted."""
+    return f'<p class="lineage">Cloned from {escape(parent_id)}, which was deleted since.</p>'
+
+
 def _value(value: Any) -> str:
     if isinstance(value, list):
         return f"{len(value)} layers by hand"

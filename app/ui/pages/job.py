@@ -8,10 +8,13 @@ import gradio as gr
 
 from app.services import requests
 from app.services.errors import NotFoundError
+from app.services.lineage import differs_from
 from app.services.queue import expected
+from app.services.text_names import friendly
 from app.services.workbench import Workbench
 from app.ui.components.copying import copy_as
 from app.ui.components.joblist import CANCELLABLE, PAUSABLE
+from app.ui.components.lineage import cloned_from, parent_gone
 from app.ui.components.log import LogState, log_view
 from app.ui.components.messages import failure
 from app.ui.components.progress import job_head, job_title
@@ -146,7 +149,17 @@ def _retries(job: JobView) -> list[gr.Button]:
 
 def _spec_view(workbench: Workbench, job_id: str, origin: str) -> str:
     try:
-        spec = requests.find_job(workbench, job_id).spec
+        job = requests.find_job(workbench, job_id)
     except NotFoundError:
         return ""
-    return spec_list(spec) + copy_as(spec, origin)
+    asked = spec_list(friendly(workbench.settings, job.spec))
+    return asked + _lineage(workbench, job) + copy_as(job.spec, origin)
+
+
+def _lineage(workbench: Workbench, job: JobView) -> str:
+    if job.parent_id is None:
+        return ""
+    try:
+        return cloned_from(job.parent_id, differs_from(workbench, job.parent_id, job.spec))
+    except NotFoundError:
+        return parent_gone(job.parent_id)

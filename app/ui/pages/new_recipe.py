@@ -13,9 +13,9 @@ import gradio as gr
 
 from app.services import requests
 from app.services.errors import NotFoundError
+from app.services.lineage import differs_from
 from app.services.recipes import Format, read_recipe, read_recipe_file, write_recipe
 from app.services.requests import read_request
-from app.services.spec_diff import diff_specs
 from app.services.text_names import friendly
 from app.services.workbench import Workbench
 from app.ui.components.lineage import cloned_from
@@ -113,12 +113,12 @@ class RecipePart:
     def _line(self, form: Form, spec: JobSpec | None) -> Any:
         if not form.parent:
             return gr.skip()
+        if spec is None:
+            return cloned_from(form.parent, None)
         try:
-            parent = requests.find_job(self.workbench, form.parent).spec
+            return cloned_from(form.parent, differs_from(self.workbench, form.parent, spec))
         except NotFoundError:
             return ""
-        before = friendly(self.workbench.settings, parent)
-        return cloned_from(form.parent, None if spec is None else diff_specs(before, spec))
 
 
 def readable(text: str) -> JobSpec:

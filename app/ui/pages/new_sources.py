@@ -29,7 +29,23 @@ from app.ui.pages.new_recipe import Answering
 from core.errors import WorkbenchError
 
 # keys that move in the list or leave it
-_NOT_TYPED = frozenset({"Enter", "Escape", "Tab", "ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Shift"})
+_NOT_TYPED = frozenset(
+    [
+        "Enter",
+        "Escape",
+        "Tab",
+        "ArrowUp",
+        "ArrowDown",
+        "ArrowLeft",
+        "ArrowRight",
+        "Shift",
+        "Control",
+        "Meta",
+        "Alt",
+        "Home",
+        "End",
+    ]
+)
 
 # boxes whose choices depend on what there is
 OFFERING = ("model", "calibration_text", "evaluation_text")
