@@ -131,7 +131,8 @@ class Conversion:
         Not part of the exported record: equal specs give equal bytes, whatever profiles there are.
         """
         widths = [layer.widths for layer in self._ready.plan.layers]
-        found = self._profile.predict(self._spec.recipe, widths) if self._profile else None
+        pairs = self._spec.rope_pairs
+        found = self._profile.predict(self._spec.recipe, widths, pairs) if self._profile else None
         if found is not None:
             said = {
                 "kl_predicted": found.loss,
