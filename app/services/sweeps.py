@@ -6,9 +6,10 @@ one; the others wait for that and find the statistics there. They then run on ev
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from app.services.disk import check_disk
 from app.services.duration import is_profiled, predicted_seconds
@@ -75,6 +76,16 @@ class SweepView(Frozen):
     done: int
     ended: int
     ends_in: float | None = Field(description="estimated seconds until the last one has ended")
+
+
+def parse_request(data: Mapping[str, Any]) -> SweepRequest:
+    """From what a form says; raises SpecError naming the field."""
+    try:
+        return SweepRequest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise SpecError(f"{field}: {first['msg']}", hint="see the fields of a sweep", field=field) from error
 
 
 def specs_of(request: SweepRequest) -> list[JobSpec]:
