@@ -127,8 +127,7 @@ class Form:
     @property
     def is_budget_overridden(self) -> bool:
         """The slider has no effect: widths are given as numbers."""
-        by_hand = self.layer_ranks is not None and not self.locked
-        return by_hand or self.rope_dim is not None or self.values["kv_rank"] is not None
+        return self.rope_dim is not None or self.values["kv_rank"] is not None
 
     @property
     def changed(self) -> list[str]:

@@ -124,8 +124,20 @@ NO_PROFILE = (
 PAIRS_TOGGLE = "Outlined pairs keep their rotation. Click one to drop it, or another to keep it."
 PAIRS_EXACT = "Every pair keeps its rotation in this layout: there is nothing to choose, only to see."
 PAIRS_UNKNOWN = "What each rotary pair contributes is known once the model has a profile of this recipe."
-RANKS_HELP = "Drag a bar, or use the arrow keys. What is set by hand is locked; dashes are the slider's ranks."
-RANKS_HELD = "ranks set by hand under Tune stay; the rest follows the slider."
+RANKS_HELP = (
+    "Drag a bar, or use the arrow keys. What is set by hand is locked; dashes are the slider's ranks."
+)
+RANKS_HELD = "Ranks set by hand under Tune stay ({} of them); the rest follows the slider."
+_FORESEEN = (
+    "As the profile foresees it; the job compares this spread with an even one and takes what loses less."
+)
+# by how an estimate says that ranks are spread over the layers
+SPREAD: Mapping[str, str] = {
+    "open": "Shown alike: how ranks are spread over the layers is decided by the job, after calibration.",
+    "loss-aware": _FORESEEN,
+    "energy": _FORESEEN,
+    "condition-number": _FORESEEN,
+}
 
 # clones and uploads
 CLONED_ALIKE = "nothing differs yet."

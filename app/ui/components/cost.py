@@ -7,7 +7,18 @@ from app.services.estimate import Estimate
 from app.services.widths import cached_words, mean_numbers
 from app.ui.components.chips import source, term
 from app.ui.components.sensitivity import sensitivity
-from app.ui.format import byte_unit, context, count, flops, guess, percent, ratio, rough_duration, size, times
+from app.ui.format import (
+    byte_unit,
+    context,
+    count,
+    flops,
+    guess,
+    integer,
+    percent,
+    rough_duration,
+    size,
+    times,
+)
 from app.ui.strings import NOT_PREDICTED
 from core.planning import Plan
 from core.widths import PRE_ROPE
@@ -109,8 +120,9 @@ def _quality(estimate: Estimate) -> str:
 
 
 def _factor(loss: float) -> str:
-    """exp(KL): what perplexity is multiplied by, when the text is as the original expects it."""
-    return ratio(math.exp(min(loss, _MOST_NATS)))
+    """exp(KL): what perplexity is about multiplied by; two digits are all that is known of it."""
+    factor = math.exp(min(loss, _MOST_NATS))
+    return f"×{factor:.2f}" if factor < 2 else f"×{factor:.1f}" if factor < 10 else f"×{integer(factor)}"
 
 
 def _takes(estimate: Estimate) -> str:

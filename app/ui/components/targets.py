@@ -35,9 +35,7 @@ def target_rows() -> list[TargetRow]:
 
 def _row(name: str, boxes: tuple[tuple[str, str], ...]) -> TargetRow:
     with gr.Row(elem_classes=["target", f"target-{name}"]):
-        numbers = [
-            gr.Number(None, label=label, elem_id=f"target-{suffix}") for label, suffix in boxes
-        ]
+        numbers = [gr.Number(None, label=label, elem_id=f"target-{suffix}") for label, suffix in boxes]
         button = gr.Button("Set", size="sm", elem_id=f"set-{name}")
     return TargetRow(name, numbers, button, gr.HTML(elem_id=f"wrong-{name}"))
 

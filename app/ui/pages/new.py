@@ -101,7 +101,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         shown,
         **LATEST,
     )
-    steer(live, layout.tuning, entered)
+    steer(live, layout.tuning, entered, page)
     offer.make.click(on_make, asked, [*shown, refused], **QUIET)
     offer.timer.tick(on_tick, asked, shown, **LATEST)
     answering = Answering(on_change, asked, shown)

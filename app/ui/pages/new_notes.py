@@ -11,7 +11,7 @@ from app.ui.components import fields
 from app.ui.components.facts import facts_line
 from app.ui.components.messages import problem
 from app.ui.form import RECIPE, Form
-from app.ui.strings import BUDGET_OVERRIDDEN, NOTHING_TO_SELECT, RECIPE_TITLES
+from app.ui.strings import BUDGET_OVERRIDDEN, NOTHING_TO_SELECT, RANKS_HELD, RECIPE_TITLES, SPREAD
 from core.facts import Problem
 from core.presets import PRESETS
 
@@ -39,6 +39,10 @@ def notes(form: Form, answer: Estimate, slots: list[str]) -> list[str]:
     words = {"facts": facts_line(answer.facts), "preset": _preset_note(form)}
     if not form.has_rope_dim:
         words["rope_select"] = f'<p class="caption">{NOTHING_TO_SELECT}</p>'
+    if form.locked:
+        words["keep"] = f'<p class="caption">{RANKS_HELD.format(len(form.locked))}</p>'
+    if answer.allocation in SPREAD:
+        words["layer_ranks"] = f'<p class="caption">{SPREAD[answer.allocation]}</p>'
     if form.is_budget_overridden:
         words["keep"] = f'<p class="caption">{BUDGET_OVERRIDDEN}</p>'
     return [problem(wrong[slot]) if slot in wrong else words.get(slot, "") for slot in slots]

@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.services.by_slider import follow_slider, slider_ranks
 from app.services.estimate import estimate
-from app.services.tuning import keep_for, redistribute
+from app.services.tuning import LossTarget, keep_for, redistribute
 from app.services.workbench import Workbench
 from app.ui.components.messages import failure
 from app.ui.components.targets import TargetRow, read_target
@@ -19,13 +19,13 @@ from app.ui.origin import origin_of
 from app.ui.pages.new_live import Live
 from app.ui.pages.new_tune import Tuning
 from app.ui.tuned import by_rule, by_slider, of_ranks
-from core.errors import WorkbenchError
+from core.errors import SpecError, WorkbenchError
 
 # (the form, what else was entered) -> the form as it is to be
 Step = Callable[[Form, Sequence[Any]], Form]
 
 
-def attach(live: Live, tuning: Tuning, entered: list[Any]) -> None:
+def attach(live: Live, tuning: Tuning, entered: list[Any], page: gr.Blocks) -> None:
     """Every control answers in one round: the form as it is now, and the card of it."""
     workbench, keep = live.workbench, live.layout.inputs["keep"]
 
@@ -46,18 +46,27 @@ def attach(live: Live, tuning: Tuning, entered: list[Any]) -> None:
     on(tuning.spread.click, lambda form, _: respread(workbench, form), tuning.refused)
     on(tuning.by_slider.click, lambda form, _: form.with_values(layers=by_slider()), tuning.refused)
     on(tuning.by_rule.click, lambda form, _: form.with_values(pairs=by_rule()), tuning.refused)
+    empty = [box for row in tuning.targets for box in row.boxes]
+    # a number box that was never written shows 0, which is no target
+    page.load(lambda: [None] * len(empty), None, empty, **QUIET)
     for row in tuning.targets:
         for trigger in (row.button.click, *(box.submit for box in row.boxes)):
-            on(trigger, _reach(workbench, row), row.note, row.boxes)
+            on(trigger, _reach(workbench, row, keep.minimum), row.note, row.boxes)
 
 
-def _reach(workbench: Workbench, row: TargetRow) -> Step:
+def _reach(workbench: Workbench, row: TargetRow, least: float) -> Step:
     def step(form: Form, boxes: Sequence[Any]) -> Form:
         target = read_target(row.name, boxes)
         free = form.with_values(layers=by_slider(), kv_rank=None, rope_dim=None)
-        keep = keep_for(workbench, free.request, target)
         # up, to four digits of a percent: fewer than one number of a layer's cache
-        return followed(workbench, form.with_values(keep=math.ceil(keep * 1e6 - 1e-3) / 1e4))
+        percent = math.ceil(keep_for(workbench, free.request, target) * 1e6 - 1e-3) / 1e4
+        if percent < least and not isinstance(target, LossTarget):
+            raise SpecError(
+                f"that is {percent:.2g} % of the cache",
+                hint=f"ask for more: {least} % is the least",
+                field="keep",
+            )
+        return followed(workbench, form.with_values(keep=max(least, percent)))
 
     return step
 

@@ -146,6 +146,7 @@ window.mlaPairMap = (element, trigger, props, watch) => {
     if (!map()) { built = ""; root.replaceChildren(); make("p", "caption", root).textContent = props.unknown; return; }
     const key = `${map().key}`;
     if (built !== key) { built = key; row = -1; at = null; build(); measure(); say(); }
+    root.dataset.kept = JSON.stringify(kept());
     const canvas = root.querySelector("canvas"), { width, height, cell: wide, layers, pairs } = size();
     if (!width) return;
     const scale = window.devicePixelRatio || 1;
@@ -196,6 +197,12 @@ window.mlaPairMap = (element, trigger, props, watch) => {
       pen.strokeRect(LEFT + pair * wide + 0.75, y + 0.75, Math.max(1, wide - 2.5), ROW - 2.5);
       pen.globalAlpha = 1;
     }
+  };
+  // where a cell is on the screen, for whoever points at it
+  root.placeOf = (layer, pair) => {
+    root.scrollIntoView({ block: "center" });
+    const box = root.querySelector("canvas").getBoundingClientRect();
+    return [box.left + LEFT + (pair + 0.5) * size().cell, box.top + TOP + (layer + 0.5) * ROW];
   };
   watch(["value", "map", "solved"], () => { draw(); if (map()) say(); });
   draw();

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tuning as a researcher does it, in a real browser, on a tiny model with a real profile of its own."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from core.events import NeverCancel
+from core.profiling import make_profile
+from core.spec import Calibration, JobSpec
+from core.weights.locate import DEMO_FOLDER
+from tests.app.browsing import Site, choose, drag_to, running_site
+from tests.browser import DESKTOP, PHONE, launch, open_page
+
+pytestmark = [pytest.mark.browser, pytest.mark.process]
+SHOTS = Path(__file__).parents[1] / "_shots"
+# the tiny model caches 2 x 2 x 16 numbers per layer in float32, in 4 layers
+NUMBERS, LAYERS, BYTES = 64, 4, 4
+
+
+class Silent:
+    """Hears nothing."""
+
+    def emit(self, event: object) -> None:
+        del event
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launch() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, sample_text: Path
+) -> Iterator[Site]:
+    """A site whose demo has a profile; `other` beside it is the same model without one."""
+    home = tmp_path_factory.mktemp("site")
+    with running_site(home, tiny_checkpoint) as site:
+        settings = site.bench.settings
+        calibration = Calibration(text=str(sample_text), tokens=256, context=64)
+        make_profile(JobSpec(calibration=calibration), settings, Silent(), NeverCancel())
+        (settings.models_dir / "other").symlink_to(settings.models_dir / DEMO_FOLDER)
+        yield site
+
+
+def test_a_dragged_bar_stays_while_the_rest_pays_for_it(browser: Browser, site: Site) -> None:
+    """What is submitted is what the bars show: the dragged layer as set, the whole within the budget."""
+    with open_page(browser) as page:
+        tune(page, site)
+        before = ranks(page)
+        assert sum(before) == round(0.3125 * NUMBERS) * LAYERS
+        pull(page, layer=2, up=40)
+        set_by_hand = ranks(page)[2]
+        assert set_by_hand > before[2]
+        assert [ranks(page)[one] for one in (0, 1, 3)] == [before[one] for one in (0, 1, 3)]
+        expect(bar(page, 2)).to_have_class(re.compile("locked"))
+        page.locator("#spread").click()
+        expect(page.locator("#cost .headline .after")).to_have_text(size_of(sum(before)))
+        expect(bar(page, 0)).not_to_have_attribute("aria-valuenow", str(before[0]))
+        after = ranks(page)
+        assert (after[2], sum(after)) == (set_by_hand, sum(before))
+        page.get_by_role("button", name="Convert").click()
+        expect(page).to_have_url(re.compile(r"/job\?id=\w+$"))
+    assert newest(site).layer_ranks == tuple(after)
+    assert newest(site).rope_pairs is None
+
+
+def test_bars_are_reached_by_keyboard_and_kept_by_the_browser(browser: Browser, site: Site) -> None:
+    """Arrows nudge and move, L locks, the table says the same, a reload forgets nothing, reset lets go."""
+    with open_page(browser) as page:
+        tune(page, site)
+        before = ranks(page)
+        bar(page, 0).focus()
+        for key in ("ArrowUp", "ArrowUp", "ArrowRight", "End", "ArrowRight", "l"):
+            page.keyboard.press(key)
+        wanted = [before[0] + 2, NUMBERS, before[2], before[3]]
+        assert ranks(page) == wanted
+        page.get_by_text("As a table").click()
+        box = page.get_by_label("Latent rank of layer 3", exact=True).and_(page.locator("input"))
+        box.fill("7")
+        box.press("Enter")
+        wanted[3] = 7
+        expect(page.locator("#cost .headline .after")).to_have_text(size_of(sum(wanted)))
+        page.reload()
+        page.get_by_role("button", name="Tune").click()
+        expect(bar(page, 3)).to_have_attribute("aria-valuenow", "7")
+        assert ranks(page) == wanted
+        expect(page.locator(".lb-bar.locked")).to_have_count(4)
+        page.locator("#by-slider").click()
+        expect(page.locator(".lb-bar.locked")).to_have_count(0)
+        assert ranks(page) == before
+
+
+def test_locked_layers_stay_while_the_slider_moves(browser: Browser, site: Site) -> None:
+    """The slider is the budget of the whole; the card and the bars follow it, and the page answers."""
+    with open_page(browser) as page:
+        tune(page, site)
+        bar(page, 1).focus()
+        page.keyboard.press("l")
+        held = ranks(page)[1]
+        expect(page.locator(".lb-bar.locked")).to_have_count(1)
+        drag_to(page, 50)
+        expect(page.locator("#cost")).to_contain_text("2.0× smaller")
+        expect(bar(page, 0)).not_to_have_attribute("aria-valuenow", str(held))
+        assert ranks(page)[1] == held
+        expect(page.locator("#wrong-budget")).to_contain_text("(1 of them)")
+        assert sum(ranks(page)) == NUMBERS // 2 * LAYERS
+
+
+def test_targets_set_the_slider_or_say_why_not(browser: Browser, site: Site) -> None:
+    """Bytes per token, room for a batch, and a loss; what cannot be reached is said beside its row."""
+    with open_page(browser) as page:
+        tune(page, site)
+        keep = page.locator("#keep input[type=number]")
+        kilobytes = page.locator("#target-kilobytes input")
+        kilobytes.fill(str(16 * LAYERS * BYTES / 1000))
+        kilobytes.press("Enter")
+        expect(keep).to_have_value("25")
+        for box, number in (
+            ("tokens", 1000),
+            ("batch", 2),
+            ("gigabytes", 2e6 * NUMBERS * LAYERS * BYTES / 2e12),
+        ):
+            page.locator(f"#target-{box} input").fill(str(number))
+        page.locator("#set-room").click()
+        expect(keep).to_have_value("50")
+        expect(page.locator("#cost")).to_contain_text("2.0× smaller")
+        page.locator("#target-percent input").fill("1000000")
+        page.locator("#set-loss").click()
+        # it may lose anything: as little as the slider goes
+        expect(keep).to_have_value("3")
+        kilobytes.fill("0.001")
+        page.locator("#set-size").click()
+        expect(page.locator("#wrong-size")).to_contain_text("leaves no room for a latent")
+        kilobytes.fill(str(LAYERS * BYTES / 1000))
+        page.locator("#set-size").click()
+        expect(page.locator("#wrong-size")).to_contain_text("3 % is the least")
+        kilobytes.fill("")
+        page.locator("#set-size").click()
+        expect(page.locator("#wrong-size")).to_contain_text("enter a number above 0")
+        expect(page.locator("#cost")).to_contain_text("smaller")
+
+
+def test_a_pair_is_dropped_and_another_kept(browser: Browser, site: Site) -> None:
+    """By click in one row and by key in another layer: exactly that is stored, the rest is the rule's."""
+    with open_page(browser) as page:
+        tune(page, site, preset="Fast decode")
+        rule = outlined(page)
+        dropped, layer = rule[1][0][0], 1
+        page.locator(".pm-row").select_option("0")
+        click_pair(page, layer, dropped)
+        page.locator(".pm-frame").press("ArrowDown")
+        page.locator(".pm-frame").press("Home")
+        page.locator(".pm-frame").press(" ")
+        wanted = [[[*row] for row in rows] for rows in rule]
+        wanted[1][0].remove(dropped)
+        first = wanted[2][0]
+        wanted[2][0] = [one for one in first if one] if 0 in first else [0, *first]
+        expect(page.locator(".pm-says")).to_contain_text("layer 2, pair 0")
+        expect(page.get_by_role("button", name="Convert")).to_be_enabled()
+        page.get_by_role("button", name="Convert").click()
+        expect(page).to_have_url(re.compile(r"/job\?id=\w+$"))
+    stored = newest(site).rope_pairs
+    assert stored is not None
+    assert [[[*row] for row in rows] for rows in stored] == wanted
+
+
+def test_without_a_profile_it_is_offered_and_its_job_is_followed(browser: Browser, site: Site) -> None:
+    """What would make the loss known, at what cost; its progress in place; nothing is predicted before."""
+    with open_page(browser) as page:
+        page.goto(site.url)
+        expect(page.locator("#cost")).to_contain_text("nats")
+        expect(page.locator("#make-profile")).to_be_hidden()
+        model = page.locator("#model input")
+        model.fill(str(site.bench.settings.models_dir / "other"))
+        model.press("Enter")
+        expect(page.locator("#cost")).to_contain_text("once the model has a profile")
+        page.locator("#make-profile").click()
+        expect(page.locator("#profile-progress")).to_contain_text("waits")
+        assert newest(site).kind == "profile"
+        job = site.bench.store.list(limit=1)[0]
+        site.bench.store.claim(job.id, "worker", 1000)
+        site.bench.store.fail(job.id, "worker", "out of memory", "try less")
+        expect(page.locator("#profile-progress")).to_contain_text("out of memory")
+        expect(page.locator("#make-profile")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_the_view_fits_every_screen(browser: Browser, site: Site, size: tuple[int, int], scheme: str) -> None:
+    """Everything open, nothing scrolls sideways; closed, a beginner sees model, slider and button."""
+    with open_page(browser, size, scheme) as page:
+        page.goto(site.url)
+        expect(page.locator("#cost")).to_contain_text("nats")
+        assert page.locator(".lb-bar").count() == 0, "tuning is out of sight until it is asked for"
+        choose(page, "Fast decode")
+        expect(page.locator("#cost")).to_contain_text("shared rotary dims")
+        page.get_by_role("button", name="Tune").click()
+        page.get_by_text("As a table").click()
+        expect(page.locator(".pm canvas")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        SHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SHOTS / f"tune-{size[0]}-{scheme}.png", full_page=True)
+
+
+def tune(page: Page, site: Site, preset: str = "Best quality") -> None:
+    """Open the page in the tuning view, with a card that has its numbers."""
+    page.goto(site.url)
+    expect(page.locator("#cost")).to_contain_text("nats")
+    if preset != "Best quality":
+        choose(page, preset)
+        expect(page.locator("#cost")).to_contain_text("shared rotary dims")
+    page.get_by_role("button", name="Tune").click()
+    expect(page.locator(".lb-bar")).to_have_count(LAYERS)
+    expect(page.locator(".pm canvas")).to_be_visible()
+
+
+def bar(page: Page, layer: int) -> Locator:
+    return page.locator(f".lb-bar[data-layer='{layer}']")
+
+
+def ranks(page: Page) -> list[int]:
+    """What the bars say to a screen reader."""
+    return [int(bar(page, layer).get_attribute("aria-valuenow") or 0) for layer in range(LAYERS)]
+
+
+def pull(page: Page, layer: int, up: int) -> None:
+    """Drag a bar with the mouse."""
+    bar(page, layer).scroll_into_view_if_needed()
+    box = bar(page, layer).bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, y - up, steps=5)
+    page.mouse.up()
+
+
+def outlined(page: Page) -> list[list[list[int]]]:
+    """The pairs that the heatmap outlines, as it says them to the page."""
+    return json.loads(page.locator(".pm").get_attribute("data-kept") or "[]")
+
+
+def click_pair(page: Page, layer: int, pair: int) -> None:
+    """Where the heatmap has that cell."""
+    left, top = page.locator(".pm").evaluate("(e, at) => e.placeOf(...at)", [layer, pair])
+    page.mouse.click(left, top)
+
+
+def size_of(numbers: int) -> str:
+    """As the card writes the bytes of so many numbers: the tiny model's stay below a megabyte."""
+    value = numbers * BYTES
+    return f"{value / 1000:.2f}\u202fKB"
+
+
+def newest(site: Site) -> JobSpec:
+    return site.bench.store.list(limit=1)[0].spec
