@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a profile: calibrate, describe every layer to the recipes, fit predictions to measured losses."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -79,6 +80,10 @@ def make_profile(spec: JobSpec, settings: Settings, sink: Sink, cancel: Cancel) 
 def _make(spec: JobSpec, ready: Prepared, folder: Path, sink: Sink, cancel: Cancel) -> None:
     """All steps, in a folder beside; it takes the name of `folder` when everything is there."""
     work = folder.with_suffix(".partial")
+    if not work.exists() and _has_statistics(folder, ready):
+        # of an older version: only what is said of the statistics has to be made again
+        (folder / FILE).unlink()
+        folder.rename(work)
     work.mkdir(parents=True, exist_ok=True)
     layers = ready.facts.layers
     total = step_count(layers, ready.sample) + len(RECIPES) * layers
@@ -88,6 +93,16 @@ def _make(spec: JobSpec, ready: Prepared, folder: Path, sink: Sink, cancel: Canc
         cancel.check()
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
+
+
+def _has_statistics(folder: Path, ready: Prepared) -> bool:
+    """Whether `folder` is a finished profile of whatever version with the statistics that are asked for."""
+    try:
+        said = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    wanted = {"fingerprint": ready.statistics_fingerprint, "fisher_windows": ready.sample.fisher_windows}
+    return isinstance(said, dict) and all(said.get(name) == value for name, value in wanted.items())
 
 
 def _steps(spec: JobSpec, ready: Prepared, work: Path) -> Iterator[str]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A profile runs as a job does: cancelled, resumed, found again, with a summary as its result."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,3 +55,20 @@ def test_a_profile_that_is_there_is_found_and_not_made_again(
     assert (other.result / FILE).read_bytes() == (one.result / FILE).read_bytes()
     assert sink.metrics["calibrated_tokens"] == 0
     assert not sink.of("progress")
+
+
+def test_a_profile_of_an_older_version_keeps_its_statistics(
+    tiny_spec: Callable[..., JobSpec], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Only what it says of them is made again, with the same result as from nothing."""
+    spec = tiny_spec(tiny_checkpoint).model_copy(update={"kind": "profile"})
+    settings, one, other = Settings(data_dir=tmp_path / "home"), *(workspace(tmp_path, n) for n in "ab")
+    kinds.run(spec, one, ListSink(), NeverCancel(), settings)
+    found = load_profile(one.result)
+    stored = profile_folder(settings.home, found.fingerprint)
+    older = json.loads((stored / FILE).read_text()) | {"version": 2}
+    (stored / FILE).write_text(json.dumps(older))
+    before = {file.name: file.stat().st_mtime_ns for file in (stored / "statistics").iterdir()}
+    kinds.run(spec, other, ListSink(), NeverCancel(), settings)
+    assert (other.result / FILE).read_bytes() == (one.result / FILE).read_bytes()
+    assert {file.name: file.stat().st_mtime_ns for file in (stored / "statistics").iterdir()} == before
