@@ -29,7 +29,7 @@ _TONES: Mapping[TurnState, str] = {
 }
 _ENDINGS: Mapping[str, str] = {
     "end": "done",
-    "length": "cut at its longest",
+    "length": "at its limit",
     "context": "context full",
 }
 
@@ -46,13 +46,10 @@ def short_label(model: str, job: JobView | None) -> str:
     return f"{model_name(job)} → {recipe_name(job)}" if job else f"{Path(model).name or model}, original"
 
 
-def memory_line(model: str | None, need: int | None, host: ChatHost | None) -> str:
+def memory_line(held: int | None, need: int | None) -> str:
     """Whether a chosen model is in memory, and what happens if it is not."""
-    if not model:
-        return ""
-    held = {one.model: one.bytes for one in host.models} if host else {}
-    if model in held:
-        return f'<p class="caption"><span class="dot dot-on"></span>in memory, {size(held[model])}</p>'
+    if held is not None:
+        return f'<p class="caption"><span class="dot dot-on"></span>in memory, {size(held)}</p>'
     if need is None:
         return ""
     return f'<p class="caption"><span class="dot"></span>not in memory: your prompt loads {size(need)}</p>'
@@ -91,9 +88,9 @@ def _answer(turn: ChatTurn, label: str, most: int, host: ChatHost | None) -> str
     wait = f'<p class="caption">{escape(_waiting(turn, host))}</p>' if is_open and not turn.text else ""
     said = f'<div class="said">{escape(turn.text)}{cursor}</div>' if turn.text else ""
     return (
-        f'<section class="answer" data-state="{turn.state}"><h4><span class="{kind}">'
-        f"{escape(label)}</span>"
-        f'<span class="state state-{_TONES[turn.state]}">{_word(turn)}</span></h4>'
+        f'<section class="answer" data-state="{turn.state}"><h3><span>'
+        f'<i class="swatch {kind}"></i>{escape(label)}</span>'
+        f'<span class="state state-{_TONES[turn.state]}">{_word(turn)}</span></h3>'
         f"{_numbers(turn, most, kind)}{said}{wait}{problem}</section>"
     )
 

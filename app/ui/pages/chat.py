@@ -16,7 +16,7 @@ from app.ui.components.shell import top_bar
 from app.ui.events import QUIET, SET_TITLE
 from app.ui.pages import chat_boxes
 from core.errors import WorkbenchError
-from core.store.chat_views import OPEN, ChatTurn
+from core.store.chat_views import OPEN, ChatHost, ChatTurn
 
 # five looks a second while something is written, none otherwise
 _SECONDS = 0.2
@@ -121,6 +121,13 @@ def _labels(workbench: Workbench, turns: Sequence[ChatTurn]) -> dict[str, str]:
     return {name: parts.short_label(name, chat.job_of(workbench, name)) for name in names}
 
 
+def _memory_line(workbench: Workbench, model: str, host: ChatHost | None) -> str:
+    held = next((one.bytes for one in host.models if one.model == model), None) if host else None
+    # headers are read only for what is not in memory: a page that streams asks five times a second
+    need = chat.bytes_of(workbench, model) if model and held is None else None
+    return parts.memory_line(held, need)
+
+
 def _last(turns: Sequence[ChatTurn]) -> list[ChatTurn]:
     return [one for one in turns if one.turn == turns[-1].turn]
 
@@ -155,10 +162,7 @@ def _look(workbench: Workbench, turns: Sequence[ChatTurn], models: Sequence[str]
     # what waits says how long, so it is drawn anew each time
     if before == now and not any(one.state == "waiting" for one in last):
         return [gr.skip()] * (7 + chat.MOST_MODELS)
-    lines = [
-        parts.memory_line(one, chat.bytes_of(workbench, one), host) if one else ""
-        for one in [*models, *[""] * chat.MOST_MODELS][: chat.MOST_MODELS]
-    ]
+    lines = [_memory_line(workbench, one, host) for one in [*models, *[""] * chat.MOST_MODELS]]
     return [
         parts.conversation(last, _labels(workbench, last), host),
         gr.Button(visible=not is_open, interactive=True),
@@ -167,5 +171,5 @@ def _look(workbench: Workbench, turns: Sequence[ChatTurn], models: Sequence[str]
         now,
         parts.short_title(last),
         parts.budget_line(host),
-        *lines,
+        *lines[: chat.MOST_MODELS],
     ]
