@@ -101,7 +101,7 @@ def _said(value: Any) -> str:
 def _head(comparison: Comparison, first: str, original: bool = False) -> str:
     letters = "".join(f"<th>{_letter(index)}</th>" for index in range(len(comparison.jobs)))
     base = '<th class="before">original</th>' if original else ""
-    return f"<tr><th>{first}</th>{base}{letters}</tr>"
+    return f"<tr><td>{first}</td>{base}{letters}</tr>"
 
 
 def metric_table(comparison: Comparison) -> str:

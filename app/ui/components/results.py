@@ -88,7 +88,7 @@ def quality_table(metrics: Metrics) -> str:
         _quality_row("time of the job", metrics, None, "seconds", duration),
         _quality_row("peak memory of the job", metrics, None, "peak_memory_bytes", size),
     ]
-    head = '<tr><th></th><th class="before">original</th><th class="after">converted</th><th></th></tr>'
+    head = '<tr><td></td><th class="before">original</th><th class="after">converted</th><th></th></tr>'
     return framed("quality", "".join(rows), head=head)
 
 

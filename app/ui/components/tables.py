@@ -5,4 +5,5 @@
 def framed(kind: str, body: str, *, head: str = "", frame: str = "frame") -> str:
     """`kind` is the CSS class of the table; `head` and `body` are finished rows."""
     top = f"<thead>{head}</thead>" if head else ""
-    return f'<div class="{frame}"><table class="{kind}">{top}<tbody>{body}</tbody></table></div>'
+    # whoever has no mouse scrolls with the arrow keys, once the frame has the focus
+    return f'<div class="{frame}" tabindex="0"><table class="{kind}">{top}<tbody>{body}</tbody></table></div>'
