@@ -128,8 +128,10 @@ def forget(workbench: Workbench, conversation: str) -> None:
 
 
 def bytes_of(workbench: Workbench, model: str) -> int | None:
-    """What a model takes once loaded; None when that cannot be known here."""
+    """What a model takes once loaded; None when that cannot be known here, or may not be asked."""
     try:
-        return weight_bytes(folder_of(model, workbench.settings))
+        if model.startswith(JOB):
+            return weight_bytes(folder_of(model, workbench.settings))
+        return workbench.facts.read(model, None, workbench.settings).weight_bytes
     except WorkbenchError:
         return None

@@ -16,6 +16,7 @@ from core.errors import WorkbenchError
 from core.evaluate.load import load_model
 from core.process import return_layer_memory
 from core.settings import Settings
+from core.weights.index import weight_files
 from core.weights.tokenizer import load_tokenizer
 
 
@@ -27,10 +28,11 @@ class NoRoomError(WorkbenchError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model on the shelf and what it counts for."""
+    """A model on the shelf, what it counts for, and when its files were written."""
 
     speaker: Speaker
     bytes: int
+    stamp: tuple[int, ...]
 
 
 class Shelf:
@@ -64,11 +66,13 @@ class Shelf:
 
         Raises ModelError when it cannot be loaded.
         """
+        folder = folder_of(model, self._settings)
+        if model not in in_use and model in self._models and self._models[model].stamp != _stamp(folder):
+            del self._models[model]  # converted anew since
         if model not in self._models:
-            folder = folder_of(model, self._settings)
             need = weight_bytes(folder)
             self._make_room(self._budget - PROCESS_BYTES - need, in_use)
-            self._models[model] = Loaded(self._load(folder), need)
+            self._models[model] = Loaded(self._load(folder), need, _stamp(folder))
         self._models.move_to_end(model)
         return self._models[model].speaker
 
@@ -85,6 +89,10 @@ class Shelf:
     def _load(self, folder: Path) -> Speaker:
         model: Any = load_model(folder, dtype=None, device=self._device)
         return Speaker(model, load_tokenizer(folder))
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    return tuple(file.stat().st_mtime_ns for file in weight_files(folder))
 
 
 def _no_room(model: str, need: int, budget: int) -> NoRoomError:

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.services import chat
 from app.services.workbench import Workbench
-from core.store.chat_views import LoadedModel
+from core.chat.naming import weight_bytes
+from core.errors import WorkbenchError
+from core.store.chat_views import LoadedModel, Sampling
 from tests.app.conftest import CountingBell, finish_job
 
 URL = "/api/v1/chat"
@@ -55,6 +58,18 @@ def test_what_cannot_be_asked_names_its_field(
     assert answer.status_code == 422
     assert answer.json()["field"] == field
     assert bell.rung == []
+
+
+def test_a_model_outside_the_allowed_folders_is_not_even_measured(
+    bench: Workbench, model: str, tmp_path: Path
+) -> None:
+    closed = Workbench(
+        bench.settings.model_copy(update={"model_roots": str(tmp_path)}), bench.store, bench.bell
+    )
+    with pytest.raises(WorkbenchError, match="MLA_MODEL_ROOTS"):
+        chat.ask(closed, [model], "why?", Sampling())
+    assert chat.bytes_of(closed, model) is None
+    assert chat.bytes_of(bench, model) == weight_bytes(Path(model))
 
 
 def test_a_job_that_is_not_there_or_not_done_is_said_to_be(client: TestClient, running_job: str) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An answer is what transformers itself would generate, and its costs are counted on its own cache."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,6 +171,15 @@ def test_the_shelf_keeps_what_fits(two: tuple[str, str, int], tmp_path: Path) ->
     shelf.get(other, {one})
     shelf.get(one, ())
     assert list(shelf.held) == [other, one], "the one used last is the last to go"
+
+
+def test_a_model_that_was_written_anew_is_read_anew(two: tuple[str, str, int], tmp_path: Path) -> None:
+    copy = shutil.copytree(two[0], tmp_path / "model")
+    shelf = Shelf(Settings(data_dir=tmp_path), PROCESS_BYTES + two[2], torch.device("cpu"))
+    first = shelf.get(str(copy), ())
+    os.utime(copy / "model.safetensors", ns=(1, 1))
+    assert shelf.get(str(copy), {str(copy)}) is first, "not while it speaks"
+    assert shelf.get(str(copy), ()) is not first
 
 
 def test_a_model_that_can_never_fit_is_refused_before_it_is_read(
