@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 
 from app.ui.plots.look import LEGEND, style
 
-# the smaller the cache, the stronger the colour
-_COLOURS = ("#0b7d73", "#4aa79c", "#9fcfc8")
+# seen on dark and on light
+_COLOURS = ("#0b7d73", "#2f66c4", "#6a56c9")
 
 
 def sensitivity(lost: Mapping[float, Sequence[float]]) -> go.Figure:

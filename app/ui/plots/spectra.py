@@ -31,7 +31,7 @@ def spectrum(ranks: Sequence[int], saved: Sequence[Sequence[float]]) -> go.Figur
         colorbar={
             "title": {"text": "nats per token saved", "side": "right"},
             "tickvals": ticks.tolist(),
-            "ticktext": [f"{10**tick:.0e}" for tick in ticks],
+            "ticktext": [f"{10**tick:g}" for tick in ticks],
             "thickness": 12,
             "outlinewidth": 0,
         },
