@@ -70,15 +70,14 @@ def shared_rows(
     """
     rows, pairs = scores.shape
     ends = [*folds[1:], pairs]
-    places = [
-        [(row, pair) for row in range(rows) for pair in range(first, end)]
-        for first, end in zip(folds, ends, strict=True)
-    ]
+    places = np.arange(rows * pairs).reshape(rows, pairs)
+    by_fold = [places[:, first:end].ravel() for first, end in zip(folds, ends, strict=True)]
     if choice == "logit-damage":
-        everywhere = [place for fold in places for place in fold]
-        chosen = sorted(everywhere, key=lambda place: -scores[place])[:kept]
+        everywhere = np.concatenate(by_fold)
+        chosen = everywhere[np.argsort(-scores.ravel()[everywhere], kind="stable")[:kept]]
     else:
-        wanted = CHOICES[choice](scores[:1], kept, start)[0].tolist()
-        inside = [sum(first <= pair < end for pair in wanted) for first, end in zip(folds, ends, strict=True)]
-        chosen = [place for fold, count in zip(places, inside, strict=True) for place in fold[:count]]
-    return [sorted(pair for at, pair in chosen if at == row) for row in range(rows)]
+        wanted = CHOICES[choice](scores[:1], kept, start)[0]
+        counts = np.histogram(wanted, [*folds, pairs])[0]
+        chosen = np.concatenate([fold[:count] for fold, count in zip(by_fold, counts, strict=True)])
+    at, pair = np.divmod(np.sort(chosen), pairs)
+    return [pair[at == row].tolist() for row in range(rows)]

@@ -8,6 +8,7 @@ import torch
 from random_layer import random_case
 
 from core.convert import convert_layer
+from core.pair_scores import rule_pairs
 from core.presets import PRESETS
 from core.spec import Recipe
 
@@ -46,3 +47,19 @@ def test_whatever_is_named_is_kept(recipe: Recipe, pairs: list[Any]) -> None:
     layer = convert_layer(case.weights, case.statistics, case.inv_freq, plan, recipe)
     assert layer.kept == pairs[0]
     assert 0 < case.difference(case.module(plan, layer.tensors)) < 10
+
+
+@pytest.mark.parametrize(
+    ("mix", "select", "freqfold"),
+    [("complex", "logit-damage", 0), ("roro", "uniform", 2), ("roro", "low", 3)],
+)
+@pytest.mark.parametrize("rope_dim", [2, 4, 6, 8])
+def test_the_page_names_the_pairs_that_the_engine_keeps(
+    mix: str, select: str, freqfold: int, rope_dim: int
+) -> None:
+    """From the engine's scores alone, without a tensor."""
+    recipe = Recipe(rope_select=select, rope_mix=mix, freqfold=freqfold, factor_input="root-covariance")
+    case = random_case()
+    plan = case.plan(recipe, rope_dim=rope_dim, kv_rank=4)
+    layer = convert_layer(case.weights, case.statistics, case.inv_freq, plan, recipe)
+    assert rule_pairs(recipe, layer.scores, case.inv_freq.tolist(), rope_dim) == layer.kept
