@@ -3,7 +3,7 @@
 
 from fastapi import APIRouter
 
-from app.api import catalogue, chat, compare, figures, files, jobs, queue, sweeps, texts, tuning
+from app.api import catalogue, chat, compare, figures, files, jobs, push, queue, sweeps, texts, tuning
 from app.api.errors import ERRORS
 
 PREFIX = "/api/v1"
@@ -12,7 +12,7 @@ PREFIX = "/api/v1"
 def make_router() -> APIRouter:
     """Every route of the API."""
     router = APIRouter(prefix=PREFIX, responses=ERRORS)
-    parts = (catalogue, tuning, jobs, files, figures, compare, queue, sweeps, chat, texts)
+    parts = (catalogue, tuning, jobs, files, figures, compare, queue, push, sweeps, chat, texts)
     for part in parts:
         router.include_router(part.router)
     return router

@@ -58,8 +58,16 @@ def cancel(job: Job, json: Json = False) -> None:
 
 
 @cli.command()
+def pause(job: Job, json: Json = False) -> None:
+    """Let a job rest; resume continues after its last finished layer."""
+    with _store(json) as store:
+        view = store.request_pause(job)
+        show(view.model_dump(mode="json"), json, [_line(view)])
+
+
+@cli.command()
 def resume(job: Job, json: Json = False) -> None:
-    """Queue a cancelled, failed or interrupted job again; it continues after its last finished layer."""
+    """Queue a stopped or paused job again; it continues after its last finished layer."""
     with _store(json) as store:
         view = store.resume(job)
         CeleryBell(load_settings()).ring(job)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import jobs
+from app.cli import jobs, push
 from app.cli.conversion import run_conversion
 from app.cli.output import conversion_lines, reported, show
 from app.cli.profile import run_profile
@@ -25,6 +25,7 @@ from core.stages import STAGES
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(jobs.cli, name="jobs")
+cli.command("push")(push.push)
 
 Model = Annotated[str, typer.Argument(help="a local folder, a Hub id, or demo")]
 # a recipe names its model too

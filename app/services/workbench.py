@@ -8,6 +8,7 @@ from app.services.bell import WebBell
 from app.services.facts import FactsCache
 from app.services.model_sources import ModelSources
 from app.services.predictions import ProfileCache
+from app.services.push_state import Pushes
 from app.services.recent import Recent
 from app.services.texts import TextCache
 from app.services.tokens import TokenCounts
@@ -30,6 +31,7 @@ class Workbench:
     recent: Recent = field(default_factory=Recent)
     # walking a folder of many jobs takes longer than reading rows, and disks fill slowly
     disk: Recent = field(default_factory=lambda: Recent(10.0))
+    pushes: Pushes = field(default_factory=Pushes)
 
     def result_folder(self, job_id: str) -> Path:
         """Where a finished job's files are."""

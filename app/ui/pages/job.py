@@ -22,7 +22,7 @@ from app.ui.components.shell import top_bar
 from app.ui.components.spec import spec_list
 from app.ui.events import GO_TO, QUIET, READ_JOB_ID, SET_TITLE
 from app.ui.origin import origin_of
-from app.ui.pages import job_result
+from app.ui.pages import job_push, job_result
 from core.errors import WorkbenchError
 from core.store.views import FINAL, RESUMABLE, JobView, State, StoredEvent
 
@@ -50,6 +50,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     refused = gr.HTML()
     address = gr.Textbox(visible="hidden")
     job_result.build(workbench, job_id, finished)
+    job_push.build(workbench, job_id, finished)
     with gr.Column(elem_classes="sheet"):
         gr.HTML("<h3>Log</h3>")
         log = gr.HTML(elem_id="log")
