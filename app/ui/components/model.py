@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from app.services.compare import MOST
 from app.services.known_models import KnownModel
 from app.services.pareto import ParetoPoint
 from app.services.profiles import StoredProfile
@@ -43,15 +44,24 @@ def _model_row(model: KnownModel) -> str:
     )
 
 
-def model_head(facts: ModelFacts) -> str:
-    """Its name; the whole of it where that says more."""
+def model_head(facts: ModelFacts, points: Sequence[ParetoPoint]) -> str:
+    """Its name, the whole of it where that says more, and what one does with it."""
     name = Path(facts.name).name or facts.name
     whole = facts.name + (f" @ {facts.revision}" if facts.revision else "")
     more = f'<span class="caption">{escape(whole)}</span>' if whole != name else ""
     return (
         f'<p class="back"><a href="/models">All models</a></p>'
-        f'<div class="modelname"><h2>{escape(name)}</h2>{more}</div>'
+        f'<div class="modelname"><h2>{escape(name)}</h2>{more}</div>{_steps(facts, points)}'
     )
+
+
+def _steps(facts: ModelFacts, points: Sequence[ParetoPoint]) -> str:
+    name, best = quote(facts.name, safe=""), [point.job for point in points if point.is_best][:MOST]
+    links = [("Chat", f"/chat?models={name}"), ("Try several budgets", f"/sweep?model={name}")]
+    if len(best) > 1:
+        links.append((f"Compare the {len(best)} best jobs", f"/compare?jobs={','.join(best)}"))
+    body = "".join(f'<a class="button" href="{escape(address)}">{words}</a>' for words, address in links)
+    return f'<p class="buttons">{body}</p>'
 
 
 def model_facts(facts: ModelFacts) -> str:

@@ -123,7 +123,7 @@ def _opened(workbench: Workbench, name: str, boxes: int) -> list[Any]:
 def _filled(workbench: Workbench, facts: ModelFacts) -> list[Any]:
     points, jobs = pareto_points(workbench, facts.name), jobs_of(workbench, facts.name)
     return [
-        parts.model_head(facts),
+        parts.model_head(facts, points),
         parts.model_facts(facts),
         *model_figures.memory(facts, 1),
         *model_figures.frontier_plot(workbench, facts, points, DEFAULT_PRESET),

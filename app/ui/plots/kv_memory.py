@@ -36,6 +36,18 @@ def kv_memory(bytes_before: float, bytes_after: float | None, batch: int) -> go.
                 hovertemplate=f"{name}, %{{x:,}} tokens: %{{text}}<extra></extra>",
             )
         )
+    _add_gpus(figure)
+    both = [per_token for _, per_token, _ in lines]
+    _axes(figure, min(both) * batch, max(both) * batch)
+    return style(
+        figure,
+        height=360,
+        legend=LEGEND,
+        dragmode=False,
+    )
+
+
+def _add_gpus(figure: go.Figure) -> None:
     for gigabytes in GPU_GIGABYTES:
         figure.add_hline(y=gigabytes * 1e9, line={"color": ORIGINAL, "width": 1, "dash": "dot"})
         figure.add_annotation(
@@ -49,14 +61,6 @@ def kv_memory(bytes_before: float, bytes_after: float | None, batch: int) -> go.
             font={"size": 11},
             showarrow=False,
         )
-    both = [per_token for _, per_token, _ in lines]
-    _axes(figure, min(both) * batch, max(both) * batch)
-    return style(
-        figure,
-        height=360,
-        legend=LEGEND,
-        dragmode=False,
-    )
 
 
 def _axes(figure: go.Figure, smallest: float, largest: float) -> None:
