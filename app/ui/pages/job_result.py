@@ -9,7 +9,7 @@ from app.services.requests import find_job
 from app.services.workbench import Workbench
 from app.ui.components import results
 from app.ui.components.next_steps import next_steps
-from app.ui.components.profile_result import profile_summary
+from app.ui.components.profile_result import profile_downloads, profile_summary
 from app.ui.events import QUIET
 from app.ui.pages import job_figures
 from core.store.views import State
@@ -59,14 +59,14 @@ def _sheet() -> gr.Column:
 
 def _fill(workbench: Workbench, job_id: str) -> list[Any]:
     metrics, job = results.by_name(workbench.store.metrics(job_id)), find_job(workbench, job_id)
-    is_profile = job.spec.kind == "profile"
+    is_profile, files = job.spec.kind == "profile", workbench.store.artefacts(job_id)
     figures = workbench.store.figures(job_id)
     rows: Any = figures.get("layers", {}).get("rows", [])
     return [
         gr.Column(visible=not is_profile),
         profile_summary(metrics) if is_profile else results.summary(metrics),
         "" if is_profile else next_steps(job),
-        results.downloads(job_id, workbench.store.artefacts(job_id)),
+        profile_downloads(job_id, files) if is_profile else results.downloads(job_id, files),
         results.memory_table(metrics),
         results.quality_table(metrics),
         results.layer_table(rows),
