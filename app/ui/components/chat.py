@@ -112,10 +112,10 @@ def _waiting(turn: ChatTurn, host: ChatHost | None) -> str:
         return f"Reads the prompt, {integer(turn.prompt_tokens)} tokens."
     if turn.state is TurnState.LOADING:
         return "The model is being loaded."
-    if host is not None:
+    if host is not None and host.models:
         return "Waits for its turn: for another model to load, or to let go of its memory."
     waited = (datetime.now(UTC) - turn.created_at).total_seconds()
-    if waited > _PATIENCE_SECONDS:
+    if host is None and waited > _PATIENCE_SECONDS:
         return "No chat worker answers at the moment: 'mla-workbench serve' starts one."
     return "The process that answers is starting."
 
