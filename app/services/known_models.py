@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The models this installation has met: the demo, those with jobs, those with a profile."""
 
+from collections import Counter
 from pathlib import Path
 
 from pydantic import Field
@@ -23,19 +24,20 @@ class KnownModel(Frozen):
     name: str
     facts: ModelFacts | None = Field(description="null when it is not on this machine, or not any more")
     has_profile: bool
-    jobs: int
+    jobs: int = Field(description="among the newest 500 of all models")
 
 
 def known_models(workbench: Workbench, limit: int = 30) -> list[KnownModel]:
     """The demo first, then the lately used. A Hub is not asked: a list must not wait for it."""
     profiled = dict.fromkeys(one.model for one in stored_profiles(workbench.settings) if one.model)
     names = dict.fromkeys([*recent_models(workbench, limit), *profiled])
+    jobs = Counter(job.spec.model for job in workbench.store.list(limit=_MOST_JOBS))
     return [
         KnownModel(
             name=name,
             facts=_here(workbench, name),
             has_profile=name in profiled,
-            jobs=len(jobs_of(workbench, name)),
+            jobs=jobs[name],
         )
         for name in names
     ]
