@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.events import NeverCancel
@@ -205,6 +206,8 @@ def test_the_view_fits_every_screen(browser: Browser, site: Site, size: tuple[in
         page.get_by_text("As a table").click()
         expect(page.locator(".pm canvas")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        rules = Axe().run(page).response["violations"]
+        assert [one["help"] for one in rules if one["impact"] in ("serious", "critical")] == []
         SHOTS.mkdir(exist_ok=True)
         page.screenshot(path=SHOTS / f"tune-{size[0]}-{scheme}.png", full_page=True)
 

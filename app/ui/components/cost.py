@@ -101,7 +101,7 @@ def _decode(plan: Plan) -> str:
 
 def _flops(estimate: Estimate) -> str:
     before, after = estimate.decode_flops_before, estimate.decode_flops_after
-    label = f"Decode at {context(estimate.context)}, per token"
+    label = f"per token at {context(estimate.context)}"
     return _row(label, flops(before), flops(after), source("calculated"))
 
 
@@ -110,7 +110,7 @@ def _quality(estimate: Estimate) -> str:
     if found is None:
         return _wordy("Quality", NOT_PREDICTED)
     span = f"{guess(found.low)} to {guess(found.high)}"
-    factors = f"{_factor(found.low)} to {_factor(found.high)}"
+    factors = f"{_factor(found.low)} to {_factor(found.high)}".replace("×", "")
     return (
         f"<dt>{term('KL to the original', 'kl')}</dt><dd>{guess(found.loss)} nats ({span})"
         f"{source('predicted')}</dd>"

@@ -73,7 +73,8 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         first = gr.Dropdown(
             value=form["model"], choices=fields.model_choices(models.recent_models(workbench))
         )
-        return [first, *(form[name] for name in FIELDS[1:]), unknown]
+        # a number box that was never written shows 0, which is no target
+        return [first, *(form[name] for name in FIELDS[1:]), unknown, *[None] * len(layout.tuning.boxes)]
 
     def on_make(request: gr.Request, *values: Any) -> list[Any]:
         note = ""
@@ -86,7 +87,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     def on_tick(request: gr.Request, *values: Any) -> list[Any]:
         return live.progress(Form.of(values[: len(FIELDS)]), origin_of(request), values[-1])
 
-    loaded = [*entered, lineage]
+    loaded = [*entered, lineage, *layout.tuning.boxes]
     opened = page.load(on_load, [saved, cloned], loaded, js=READ_CLONED, **QUIET)
     opened.then(on_change, asked, shown, **QUIET).then(
         sources.offered, inputs["model"], [inputs[name] for name in OFFERING], **QUIET
@@ -101,7 +102,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         shown,
         **LATEST,
     )
-    steer(live, layout.tuning, entered, page)
+    steer(live, layout.tuning, entered)
     offer.make.click(on_make, asked, [*shown, refused], **QUIET)
     offer.timer.tick(on_tick, asked, shown, **LATEST)
     answering = Answering(on_change, asked, shown)

@@ -25,7 +25,7 @@ from core.errors import SpecError, WorkbenchError
 Step = Callable[[Form, Sequence[Any]], Form]
 
 
-def attach(live: Live, tuning: Tuning, entered: list[Any], page: gr.Blocks) -> None:
+def attach(live: Live, tuning: Tuning, entered: list[Any]) -> None:
     """Every control answers in one round: the form as it is now, and the card of it."""
     workbench, keep = live.workbench, live.layout.inputs["keep"]
 
@@ -46,9 +46,6 @@ def attach(live: Live, tuning: Tuning, entered: list[Any], page: gr.Blocks) -> N
     on(tuning.spread.click, lambda form, _: respread(workbench, form), tuning.refused)
     on(tuning.by_slider.click, lambda form, _: form.with_values(layers=by_slider()), tuning.refused)
     on(tuning.by_rule.click, lambda form, _: form.with_values(pairs=by_rule()), tuning.refused)
-    empty = [box for row in tuning.targets for box in row.boxes]
-    # a number box that was never written shows 0, which is no target
-    page.load(lambda: [None] * len(empty), None, empty, **QUIET)
     for row in tuning.targets:
         for trigger in (row.button.click, *(box.submit for box in row.boxes)):
             on(trigger, _reach(workbench, row, keep.minimum), row.note, row.boxes)

@@ -22,6 +22,11 @@ class Tuning:
     by_rule: gr.Button
     refused: gr.HTML
 
+    @property
+    def boxes(self) -> list[gr.Number]:
+        """Those of all targets."""
+        return [box for row in self.targets for box in row.boxes]
+
 
 def tune_boxes() -> tuple[fields.Boxes, dict[str, gr.HTML], Tuning]:
     """Boxes of the form, places for what is wrong with them, and the rest."""

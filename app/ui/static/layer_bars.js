@@ -85,6 +85,7 @@ window.mlaLayerBars = (element, trigger, props, watch) => {
     for (const end of ["pointerup", "pointercancel"])
       made.addEventListener(end, () => { drag = null; draw(); });
     made.addEventListener("dblclick", () => setLock(layer, !isLocked(layer)));
+    made.addEventListener("focus", () => { if (selected !== layer) select(layer, false); });
     made.addEventListener("keydown", (event) => onKey(event, layer));
     return made;
   };

@@ -3,7 +3,7 @@
    value: {kept: layers x rows x pairs | null}; map: scores and words; solved: {kept}, see pair_map.py. */
 window.mlaPairMap = (element, trigger, props, watch) => {
   "use strict";
-  const ROW = 16, LEFT = 32, RIGHT = 56, TOP = 4, BOTTOM = 20;
+  const ROW = 16, LEFT = 32, TOP = 4, BOTTOM = 20;
   const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369",
     "#e1cc55", "#fee838"].map((one) => [1, 3, 5].map((at) => parseInt(one.slice(at, at + 2), 16)));
   const OUTLINE = "#ff3d2e";
@@ -96,7 +96,7 @@ window.mlaPairMap = (element, trigger, props, watch) => {
   const size = () => {
     const frame = root.querySelector(".pm-frame");
     const width = frame.clientWidth, layers = map().scores.length, pairs = map().scores[0][0].length;
-    return { width, height: TOP + layers * ROW + BOTTOM, cell: (width - LEFT - RIGHT) / pairs, layers, pairs };
+    return { width, height: TOP + layers * ROW + BOTTOM, cell: (width - LEFT - (map().drops ? 56 : 0)) / pairs, layers, pairs };
   };
   const cell = (event) => {
     const box = root.querySelector("canvas").getBoundingClientRect(), { cell: wide, layers, pairs } = size();
@@ -146,6 +146,7 @@ window.mlaPairMap = (element, trigger, props, watch) => {
     if (!map()) { built = ""; root.replaceChildren(); make("p", "caption", root).textContent = props.unknown; return; }
     const key = `${map().key}`;
     if (built !== key) { built = key; row = -1; at = null; build(); measure(); say(); }
+    root.classList.toggle("exact", !map().drops);
     root.dataset.kept = JSON.stringify(kept());
     const canvas = root.querySelector("canvas"), { width, height, cell: wide, layers, pairs } = size();
     if (!width) return;
