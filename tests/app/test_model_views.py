@@ -36,7 +36,9 @@ def test_the_spectrum_is_drawn_in_decades_and_energy_with_its_lines() -> None:
     np.testing.assert_allclose(np.asarray(cells.z), np.log10(SPECTRA.saved), rtol=1e-6)
     assert "1.5" in cells.text[0][0]
     figure = cumulative_energy(SPECTRA.ranks, SPECTRA.energy)
-    np.testing.assert_allclose(np.asarray(figure.data[0].z)[0], [0, 75, 100])
+    # nines: nothing, 0.6 of one, and as many as are counted
+    np.testing.assert_allclose(np.asarray(figure.data[0].z)[0], [0, -np.log10(0.25), 4], atol=1e-6)
+    assert list(figure.data[0].text[0]) == ["0", "75", "100"]
     assert [line.name for line in figure.data[1:]] == ["90% held", "99% held"]
     assert list(figure.data[1].x) == [4, 4]
 

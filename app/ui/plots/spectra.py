@@ -10,8 +10,10 @@ from app.ui.plots.look import style
 
 # cividis never runs through red, so these lines are seen on every cell
 _MARK = "#ff3d2e"
-# four orders of magnitude: what lies below saves nothing anybody would notice
-_DECADES = 4.0
+# of a real model the first number of a latent saves a million times what the last one does
+_DECADES = 6.0
+# 90 %, 99 %, 99.9 %: what separates layers is how many nines they hold
+_NINES = ("0 %", "90 %", "99 %", "99.9 %", "99.99 %")
 _ROW_HEIGHT = 10
 
 
@@ -40,17 +42,25 @@ def spectrum(ranks: Sequence[int], saved: Sequence[Sequence[float]]) -> go.Figur
 
 
 def cumulative_energy(ranks: Sequence[int], energy: Sequence[Sequence[float]]) -> go.Figure:
-    """energy[layer][i]: the part, 0 to 1, that the first ranks[i] numbers hold; lines at 90 and 99 %."""
+    """energy[layer][i]: the part, 0 to 1, that the first ranks[i] numbers hold; lines at 90 and 99 %.
+
+    Colours count nines: -log10 of what is not held.
+    """
     values = np.asarray(energy, dtype=np.float64)
+    most = len(_NINES) - 1
+    nines = -np.log10(np.clip(1 - values, 10.0**-most, 1))
     cells = go.Heatmap(
         x=list(ranks),
-        z=(100 * values).astype(np.float32),
+        z=nines.astype(np.float32),
         zmin=0,
-        zmax=100,
+        zmax=most,
+        text=[[f"{100 * value:.4g}" for value in row] for row in values],
         colorscale="Cividis",
-        hovertemplate="layer %{y}, latent of %{x}<br>holds %{z:.1f} %<extra></extra>",
+        hovertemplate="layer %{y}, latent of %{x}<br>holds %{text} %<extra></extra>",
         colorbar={
-            "title": {"text": "held by the latent, %", "side": "right"},
+            "title": {"text": "held by the latent", "side": "right"},
+            "tickvals": list(range(most + 1)),
+            "ticktext": list(_NINES),
             "thickness": 12,
             "outlinewidth": 0,
         },
@@ -71,7 +81,7 @@ def _reached(ranks: Sequence[int], values: np.ndarray, part: float, dash: str) -
         y=list(range(len(values))),
         name=f"{part:.0%} held",
         mode="lines",
-        line={"color": _MARK, "width": 1.6, "dash": dash, "shape": "hvh"},
+        line={"color": _MARK, "width": 1.6, "dash": dash, "shape": "vhv"},
         hovertemplate=f"layer %{{y}}: {part:.0%} from a latent of %{{x}}<extra></extra>",
     )
 
