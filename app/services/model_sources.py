@@ -17,6 +17,8 @@ from core.spec import Frozen
 # a scan of a large cache takes some 100 ms; new models rarely appear while somebody looks
 SCAN_SECONDS = 60.0
 SEARCH_SECONDS = 4.0
+# a Hub that did not answer is left alone for a while: every letter typed would wait for it again
+SILENT_SECONDS = 10.0
 # fewer letters match half of the Hub
 FEWEST_LETTERS = 3
 _DEEP, _MOST_FOLDERS, _MOST_FOUND = 3, 2_000, 200
@@ -42,6 +44,7 @@ class ModelSources:
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[float, tuple[FoundModel, ...]]] = {}
+        self._silence: tuple[float, str] = (-SILENT_SECONDS, "")
         self._lock = threading.Lock()
 
     def local(self, settings: Settings) -> tuple[FoundModel, ...]:
@@ -59,10 +62,14 @@ class ModelSources:
         here = tuple(one for one in self.local(settings) if words in one.model.lower())[:limit]
         if len(words) < FEWEST_LETTERS:
             return SearchAnswer(models=here, note=f"type {FEWEST_LETTERS} letters to search the Hub")
+        since, why = self._silence
+        if time.monotonic() - since < SILENT_SECONDS:
+            return SearchAnswer(models=here, note=why)
         try:
             there = _on_hub(words, limit)
         except ModelError as error:
-            return SearchAnswer(models=here, note=f"{error.message}: {error.hint}")
+            self._silence = (time.monotonic(), f"{error.message}: {error.hint}")
+            return SearchAnswer(models=here, note=self._silence[1])
         names = {one.model for one in here}
         return SearchAnswer(models=(*here, *(one for one in there if one.model not in names)))
 

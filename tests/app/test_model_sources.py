@@ -75,13 +75,29 @@ def test_offline_is_said_in_one_sentence(rooted: Settings, hub: Hub, monkeypatch
     assert hub.requests == []
 
 
+def _connections(server: socket.socket) -> int:
+    """How many wait to be taken."""
+    found = 0
+    while True:
+        try:
+            server.accept()[0].close()
+        except TimeoutError:
+            return found
+        found += 1
+
+
 def test_a_hub_that_is_silent_is_not_waited_for(rooted: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes the connection and says nothing; waiting for ever would keep a thread of the web process."""
     monkeypatch.setattr(model_sources, "SEARCH_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         _go_online(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        silent.settimeout(0.2)
         start = time.monotonic()
-        answer = ModelSources().search(rooted, "tiny")
+        sources = ModelSources()
+        answer = sources.search(rooted, "tiny")
+        assert sources.search(rooted, "tiny-").note == answer.note
+        # every letter typed would take another connection
+        assert _connections(silent) == 1
     assert "does not answer" in answer.note
     # a dead line, not a measurement: the client alone would wait without end
     assert time.monotonic() - start < 30

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the boxes of model and texts offer on the New page: found models, the Hub's answer, uploads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 
 from app.services import models, uploads
 from app.services.incoming import MEGABYTE, Incoming
+from app.services.model_sources import FEWEST_LETTERS, FoundModel
 from app.services.upload_list import uploaded_for
 from app.services.workbench import Workbench
 from app.ui.components.fields import (
@@ -59,9 +61,7 @@ class Sources:
 
     def offered(self, model: str) -> list[Any]:
         """Choices of model, calibration text and evaluation text, with tokens as `model` counts them."""
-        recent = models.recent_models(self.workbench)
-        found = self.workbench.sources.local(self.workbench.settings)
-        return [gr.Dropdown(choices=model_choices(recent, found)), *self.texts(model)]
+        return [self._models(), *self.texts(model)]
 
     def texts(self, model: str) -> list[Any]:
         """Choices of calibration and evaluation text."""
@@ -71,15 +71,25 @@ class Sources:
             gr.Dropdown(choices=evaluation_choices(texts)),
         ]
 
-    def search(self, event: gr.KeyUpData) -> list[Any]:
-        """Models with what was typed in their name, and why the Hub has no part in them."""
+    def search(self, seen: dict[str, FoundModel], event: gr.KeyUpData) -> list[Any]:
+        """Models with what was typed in their name, and why the Hub has no part in them.
+
+        What was offered stays: a list that gets shorter while it is open breaks Gradio's box. So `seen` is
+        added to in place, for the letters that are being answered at the same time.
+        """
         typed = event.input_value.strip()
-        if event.key in _NOT_TYPED or not _is_name(typed):
+        if event.key in _NOT_TYPED or len(typed) < FEWEST_LETTERS or not _is_name(typed):
             return [gr.skip(), ""]
-        answer = self.workbench.sources.search(self.workbench.settings, typed)
-        recent = models.recent_models(self.workbench)
+        settings = self.workbench.settings
+        answer = self.workbench.sources.search(settings, typed)
+        seen.update({one.model: one for one in answer.models})
         note = f'<p class="caption">{escape(answer.note)}.</p>' if answer.note else ""
-        return [gr.Dropdown(choices=model_choices(recent, answer.models)), note]
+        return [self._models(seen), note]
+
+    def _models(self, seen: Mapping[str, FoundModel] = MappingProxyType({})) -> gr.Dropdown:
+        recent = models.recent_models(self.workbench)
+        found = {one.model: one for one in self.workbench.sources.local(self.workbench.settings)}
+        return gr.Dropdown(choices=model_choices(recent, [*(found | dict(seen)).values()]))
 
     def upload(self, path: str | None, model: str) -> list[Any]:
         """The text boxes with the upload chosen for calibration, and a line on what it is."""
@@ -108,7 +118,9 @@ class Sources:
 def attach(sources: Sources, boxes: Boxes, answering: Answering) -> None:
     """Connect the boxes: a typed name searches, another model counts anew, an upload is chosen at once."""
     model, texts = boxes["model"], [boxes["calibration_text"], boxes["evaluation_text"]]
-    model.key_up(sources.search, None, [model, boxes[MODEL_NOTE]], **LATEST)
+    seen = gr.State({})
+    # each letter for itself: of several that wait, "always_last" would send the first one's event
+    model.key_up(sources.search, seen, [model, boxes[MODEL_NOTE]], trigger_mode="multiple", **QUIET)
     model.input(sources.texts, model, texts, **LATEST)
     boxes[UPLOAD_TEXT].upload(
         sources.upload, [boxes[UPLOAD_TEXT], model], [*texts, boxes[UPLOAD_NOTE]], **QUIET
