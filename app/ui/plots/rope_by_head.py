@@ -8,12 +8,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.ui.plots.look import style
-from app.ui.plots.rope_contribution import rope_contribution
+from app.ui.plots.rope_contribution import colour_bar, rope_contribution
 from app.ui.plots.rope_meaning import meaning_of
 
 # more of them would be too narrow to see a pair
 MOST = 8
 _COLUMNS = 4
+# of all heads together; below, a pair carries nothing
+_DECADES = 8.0
 
 
 def rope_by_head(data: Mapping[str, Any]) -> go.Figure:
@@ -32,12 +34,13 @@ def rope_by_head(data: Mapping[str, Any]) -> go.Figure:
         subplot_titles=[f"{row} {head}" for head in range(heads)],
     )
     parts = [rope_contribution(data, head) for head in range(heads)]
-    low = min(float(part.data[0].z.min()) for part in parts)
     high = max(float(part.data[0].z.max()) for part in parts)
+    low = max(high - _DECADES, min(float(part.data[0].z.min()) for part in parts))
+    bar = colour_bar(meaning_of(data).bar, low, high)
     for head, part in enumerate(parts):
         where = {"row": head // columns + 1, "col": head % columns + 1}
         cells = part.data[0]
-        cells.update(zmin=low, zmax=high, showscale=head == 0, xgap=0, ygap=0)
+        cells.update(zmin=low, zmax=high, showscale=head == 0, colorbar=bar, xgap=0, ygap=0)
         if len(part.data) > 1:
             part.data[1].update(line={"width": 0.8})
         for trace in part.data:

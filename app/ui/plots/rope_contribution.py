@@ -42,9 +42,6 @@ def _cells(values: Any, notes: list[list[str]], bar: str) -> go.Heatmap:
     positive = values[values > 0]
     floor = positive.min() if positive.size else 1.0
     logs = np.log10(np.maximum(values, floor))
-    ticks = np.arange(np.ceil(logs.min()), np.floor(logs.max()) + 1)
-    if len(ticks) < 2:
-        ticks = np.array([logs.min(), logs.max()])
     return go.Heatmap(
         z=logs.astype(np.float32),
         text=notes,
@@ -52,14 +49,22 @@ def _cells(values: Any, notes: list[list[str]], bar: str) -> go.Heatmap:
         xgap=1,
         ygap=1,
         hovertemplate="layer %{y}, pair %{x}<br>%{text}<extra></extra>",
-        colorbar={
-            "title": {"text": bar, "side": "right"},
-            "tickvals": ticks.tolist(),
-            "ticktext": [_plain(10**tick) for tick in ticks],
-            "thickness": 12,
-            "outlinewidth": 0,
-        },
+        colorbar=colour_bar(bar, float(logs.min()), float(logs.max())),
     )
+
+
+def colour_bar(title: str, low: float, high: float) -> dict[str, Any]:
+    """From 10^low to 10^high, with a tick at each power of ten."""
+    ticks = np.arange(np.ceil(low), np.floor(high) + 1)
+    if len(ticks) < 2:
+        ticks = np.array([low, high])
+    return {
+        "title": {"text": title, "side": "right"},
+        "tickvals": ticks.tolist(),
+        "ticktext": [_plain(10**tick) for tick in ticks],
+        "thickness": 12,
+        "outlinewidth": 0,
+    }
 
 
 def _plain(value: float) -> str:
