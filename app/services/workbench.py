@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.services.bell import WebBell
+from app.services.crowd import Crowd
 from app.services.facts import FactsCache
 from app.services.model_sources import ModelSources
 from app.services.predictions import ProfileCache
@@ -32,6 +33,7 @@ class Workbench:
     # walking a folder of many jobs takes longer than reading rows, and disks fill slowly
     disk: Recent = field(default_factory=lambda: Recent(10.0))
     pushes: Pushes = field(default_factory=Pushes)
+    crowd: Crowd = field(default_factory=Crowd)
 
     def result_folder(self, job_id: str) -> Path:
         """Where a finished job's files are."""

@@ -16,7 +16,7 @@ from app.services.workbench import Workbench
 from app.ui.components.shell import foot
 from app.ui.pages import chat, compare, glossary, job, jobs, models, new, sweep
 from app.ui.strings import PRODUCT
-from app.ui.theme import make_theme, scripts, style_sheet
+from app.ui.theme import FAVICON, make_theme, scripts, style_sheet
 
 _Build = Callable[[Workbench, gr.Blocks], None]
 # every page but the first: name, address, what lays it out
@@ -56,6 +56,7 @@ def mount_page(app: FastAPI, workbench: Workbench) -> FastAPI:
             theme=make_theme(),
             css=style_sheet(),
             head=scripts(),
+            favicon_path=str(FAVICON),
             ssr_mode=False,
             run_history=False,
             enable_monitoring=False,

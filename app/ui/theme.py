@@ -6,6 +6,7 @@ from pathlib import Path
 import gradio as gr
 
 _STATIC = Path(__file__).parent / "static"
+FAVICON = _STATIC / "favicon.svg"
 # defines the tokens that the other sheets use
 _FIRST = "style.css"
 

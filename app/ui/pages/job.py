@@ -60,8 +60,9 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     timer = gr.Timer(_SECONDS)
     live = [head, title, finished, clone, pause, cancel, resume, *retries, timer, seen, log]
 
-    def on_look(wanted: str, state: LogState) -> list[Any]:
-        return _look(workbench, wanted, state)
+    def on_look(wanted: str, state: LogState, request: gr.Request) -> list[Any]:
+        pace = workbench.crowd.pace(str(request.session_hash), _SECONDS)
+        return _look(workbench, wanted, state, pace)
 
     def on_open(wanted: str, request: gr.Request) -> tuple[str, str]:
         return wanted, _spec_view(workbench, wanted, origin_of(request))
@@ -98,8 +99,8 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     title.change(None, title, None, js=SET_TITLE)
 
 
-def _look(workbench: Workbench, job_id: str, seen: LogState) -> list[Any]:
-    """Everything that moves, in the order of `live`."""
+def _look(workbench: Workbench, job_id: str, seen: LogState, pace: float = _SECONDS) -> list[Any]:
+    """Everything that moves, in the order of `live`; the page looks again after `pace` seconds."""
     if not job_id:
         return [gr.skip()] * (10 + RETRIES)
     try:
@@ -123,7 +124,7 @@ def _look(workbench: Workbench, job_id: str, seen: LogState) -> list[Any]:
         ),
         gr.Button(visible=job.state in RESUMABLE),
         *_retries(job),
-        gr.Timer(_IDLE_SECONDS if rests else _SECONDS, active=job.state not in FINAL),
+        gr.Timer(_IDLE_SECONDS if rests else pace, active=job.state not in FINAL),
         now,
         log_view(now, job_id) if now is not seen or not seen.cursor else gr.skip(),
     ]

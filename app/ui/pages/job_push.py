@@ -35,7 +35,7 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Non
                 elem_id="push-token",
             )
         private = gr.Checkbox(True, label="private, when the repository is made")
-        start = gr.Button("Push", elem_id="push-start")
+        start = gr.Button("Push", size="md", elem_id="push-start")
         shown = gr.HTML(elem_id="push-state")
     timer = gr.Timer(_SECONDS, active=False)
 

@@ -62,8 +62,9 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     address, seen, timer = gr.Textbox(visible="hidden"), gr.State(()), gr.Timer(_SECONDS)
     shown = [nothing, something, table, disk, timer, seen]
 
-    def on_look(wanted: str, word: str | None, known: tuple[str, ...]) -> list[Any]:
-        return look(workbench, wanted, (word or "").strip(), known)
+    def on_look(wanted: str, word: str | None, known: tuple[str, ...], request: gr.Request) -> list[Any]:
+        pace = workbench.crowd.pace(str(request.session_hash), _SECONDS)
+        return look(workbench, wanted, (word or "").strip(), known, pace)
 
     def on_act(wanted: str, word: str | None, event: gr.EventData) -> list[Any]:
         verb, row = acted(event)
@@ -73,7 +74,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
                 VERBS[verb](workbench, row)
         except WorkbenchError as error:
             said = failure(error)
-        return [*on_look(wanted, word, ()), said]
+        return [*look(workbench, wanted, (word or "").strip(), ()), said]
 
     def on_start() -> tuple[str, str]:
         try:
@@ -91,7 +92,9 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     address.change(None, address, None, js=GO_TO)
 
 
-def look(workbench: Workbench, wanted: str, word: str, known: tuple[str, ...]) -> list[Any]:
+def look(
+    workbench: Workbench, wanted: str, word: str, known: tuple[str, ...], pace: float = _SECONDS
+) -> list[Any]:
     """What the page shows now; what it shows already is left alone, so that nothing flickers."""
     jobs, total, any_jobs = workbench.recent.get(
         ("jobs", wanted, word), lambda: _read(workbench, _FILTERS[wanted], word)
@@ -108,7 +111,7 @@ def look(workbench: Workbench, wanted: str, word: str, known: tuple[str, ...]) -
     return [
         *([gr.skip(), gr.skip()] if same else frames),
         *changed,
-        gr.Timer(_SECONDS if moves else _IDLE_SECONDS),
+        gr.Timer(pace if moves else _IDLE_SECONDS),
         gr.skip() if now == old else now,
     ]
 

@@ -30,11 +30,15 @@ from core.errors import WorkbenchError
 
 _OF_PRESET = ("keep", "rope_dim", "kv_rank", *RECIPE, "layers", "pairs")
 
+_HEADING = (
+    '<div class="pagehead"><h2>New conversion</h2><a href="/sweep">several budgets at once: sweep</a></div>'
+)
+
 
 def build(workbench: Workbench, page: gr.Blocks) -> None:
     """Lay out the page and attach its handlers."""
     top_bar(workbench, page, "/")
-    gr.HTML("<h2>New conversion</h2>")
+    gr.HTML(_HEADING)
     lineage = gr.HTML(elem_id="lineage")
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=320):
