@@ -44,7 +44,8 @@ def cost_card(estimate: Estimate) -> str:
 {_bars(plan)}
 <dl class="rows">{_at_context(estimate)}{_widths(estimate, plan)}{_weights(plan)}
 {_wordy("Decode", _decode(plan))}{_flops(estimate)}{_quality(estimate)}{_takes(estimate)}</dl>
-{sensitivity([layer.loss for layer in estimate.layers])}</section>"""
+{sensitivity([layer.loss for layer in estimate.layers])}</section>
+{_glance(estimate, plan, change)}"""
 
 
 def empty_card(sentence: str) -> str:
@@ -52,6 +53,14 @@ def empty_card(sentence: str) -> str:
     return (
         f'<section class="card"><h3>What it costs, now → after</h3><p class="empty">{sentence}</p></section>'
     )
+
+
+def _glance(estimate: Estimate, plan: Plan, change: str) -> str:
+    """The answer in one line, for a narrow screen on which the card is below what is tuned."""
+    found = estimate.prediction
+    loss = f"<span>perplexity about {_factor(found.loss)}</span>" if found else ""
+    words = f"<b>{size(plan.kv_bytes_per_token_after)}</b><span>{change}</span>{loss}"
+    return f'<div class="glance" aria-hidden="true">{words}</div>'
 
 
 def _missing(estimate: Estimate) -> str:
@@ -81,7 +90,7 @@ def _at_context(estimate: Estimate) -> str:
 
 def _widths(estimate: Estimate, plan: Plan) -> str:
     before = estimate.facts.kv_numbers_per_layer if estimate.facts else 0
-    numbers = _row("Numbers per token and layer", str(before), str(mean_numbers(plan)), "")
+    numbers = _row("Numbers per token, layer", str(before), str(mean_numbers(plan)), "")
     words = cached_words(plan, estimate.spec.recipe) if estimate.spec else ""
     return f"{numbers}<dt>{term('Cached per layer', 'cached')}</dt><dd>{words}</dd>"
 
