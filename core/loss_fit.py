@@ -14,8 +14,9 @@ _Point = tuple[float, float]
 
 class LossFit(Frozen):
     """Straight lines between `knots` (sum, loss), rising in both, in logarithms; a power law of exponent
-    `slope` beyond them. `spread` is the largest factor by which a point that the fit did not see was missed
-    (leave one out): a loss is meant as loss / spread to loss * spread.
+    `slope` beyond them. `spread` is the largest factor by which a point between others was missed when it was
+    left out: a loss is meant as loss / spread to loss * spread. Beyond the outermost points, which are
+    measured, the error is not known.
     """
 
     knots: tuple[tuple[float, float], ...]
@@ -33,7 +34,10 @@ def fit_losses(totals: Sequence[float], measured: Sequence[float]) -> LossFit:
     """The fit of two or more sums to the losses measured for them."""
     points = sorted(_log(point) for point in zip(totals, measured, strict=True))
     worst = 0.0
-    for index, (x, y) in enumerate(points):
+    # without an outermost point the line would have to guess where no prediction is asked for
+    between = range(1, len(points) - 1) if len(points) > 3 else range(len(points))
+    for index in between:
+        x, y = points[index]
         others = points[:index] + points[index + 1 :]
         worst = max(worst, abs(_line(_rising(others), _slope(others), x) - y))
     knots = tuple((math.exp(x), math.exp(y)) for x, y in _rising(points))
