@@ -2,7 +2,7 @@
 """The whole way, as a user goes it: everything started by one command, the real demo model, a real browser.
 
 Open, choose the demo, drag, submit, reload in the middle, watch to done, look at both charts, download the
-archive, unpack it, load it in a fresh process, generate.
+archive, unpack it, load it in a fresh process, generate; and two clicks further talk to both models.
 """
 
 import os
@@ -80,6 +80,7 @@ def test_from_the_browser_to_a_model_that_generates(url: str, tmp_path: Path) ->
         _check_result(page)
         folder = _download(page, tmp_path)
         address = page.url
+        _talk(page)
     for size, scheme in ((DESKTOP, "dark"), (PHONE, "light")):
         with launch() as browser, open_page(browser, size, scheme) as other:
             other.goto(address)
@@ -127,6 +128,18 @@ def _check_result(page: Page) -> None:
     expect(page.locator("#rope-caption")).to_contain_text("nothing is dropped")
     expect(page.locator("#summary")).to_contain_text("3.2 times smaller")
     expect(page.locator("#summary")).to_contain_text("perplexity ×")
+
+
+def _talk(page: Page) -> None:
+    """Chat, and one of the questions it offers: both models answer in words, each with its own cache."""
+    page.get_by_role("link", name="Chat", exact=True).last.click()
+    page.locator("#examples button").first.click()
+    expect(page.locator(".answer[data-state=done]")).to_have_count(2, timeout=300_000)
+    original, converted = page.locator(".answer").all_inner_texts()
+    # greedy enough that a sound model says something; the demo answers this in more than twenty words
+    assert min(len(original.split()), len(converted.split())) > 20
+    expect(page.locator(".answer").nth(1)).to_contain_text(re.compile(r"31\s%\sof the original's"))
+    page.screenshot(path=_shot("chat"), full_page=True)
 
 
 def _download(page: Page, folder: Path) -> Path:
