@@ -31,13 +31,20 @@ def check_model_path(settings: Settings, model: str) -> None:
     roots = roots_of(settings.model_roots)
     if model == DEMO or model.startswith(JOB) or not (roots or settings.is_exposed):
         return
-    if not _is_path(model) or _is_inside(model, [*roots, settings.jobs_dir, settings.models_dir]):
+    if not _is_path(model) or _is_inside(model, [*roots, *_own_folders(settings)]):
         return
     raise ModelError(
         f"this server does not read the folder '{model[:200]}'",
         hint=f"{_allowed(roots, 'MLA_MODEL_ROOTS')}; the demo and Hub ids always work",
         field="model",
     )
+
+
+def _own_folders(settings: Settings) -> list[Path]:
+    """Where results, the demo and what was fetched from the Hub are: all of them have names, too."""
+    from huggingface_hub import constants
+
+    return [settings.jobs_dir, settings.models_dir, Path(constants.HF_HUB_CACHE)]
 
 
 def check_text_path(settings: Settings, name: str, field: str) -> None:

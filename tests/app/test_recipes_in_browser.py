@@ -97,11 +97,11 @@ def test_an_uploaded_text_a_recipe_and_its_clone(browser: Browser, site: Site, t
         line = page.locator("#lineage")
         expect(line).to_contain_text(f"Cloned from {first}: nothing differs yet")
         choose(page, "Fast decode")
-        expect(line).to_contain_text("recipe.layout")
+        expect(line).to_contain_text("Cache layout")
         expect(line).to_contain_text("pre-rope→latent+rope")
         page.reload()
         # a clone that was changed survives a reload
-        expect(line).to_contain_text("recipe.layout")
+        expect(line).to_contain_text("Cache layout")
         page.get_by_role("button", name="Convert").click()
         cloned = spec_behind(page, site)
         assert (cloned.preset, cloned.calibration) == ("fast", asked.calibration)

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from app.services.spec_diff import SpecChange
-from app.ui.strings import CLONED_ALIKE
+from app.ui.strings import CLONED_ALIKE, RECIPE_TITLES
 
 # what is set for every layer is a number of values, not a line of them
 _LONGEST = 48
@@ -20,17 +20,28 @@ def cloned_from(parent_id: str, changes: Sequence[SpecChange] | None) -> str:
         return f'<p class="lineage">Cloned from {link}.</p>'
     if not changes:
         return f'<p class="lineage">Cloned from {link}: {CLONED_ALIKE}</p>'
-    rows = "".join(
-        f'<div><dt>{escape(one.path)}</dt><dd><span class="before">{_value(one.before)}</span>'
-        f'<span class="arrow">→</span><span class="after">{_value(one.after)}</span></dd></div>'
-        for one in changes
-    )
+    rows = "".join(_row(one) for one in changes)
     return f'<div class="lineage"><p>Cloned from {link}, differs in:</p><dl class="changes">{rows}</dl></div>'
+
+
+def _row(change: SpecChange) -> str:
+    name = f'<dt title="{escape(change.path)}">{escape(_title(change.path))}</dt>'
+    before, after = _value(change.before), _value(change.after)
+    return (
+        f'<div>{name}<dd><span class="before">{before}</span><span class="arrow">→</span>'
+        f'<span class="after">{after}</span></dd></div>'
+    )
 
 
 def parent_gone(parent_id: str) -> str:
     """The line of a clone whose original was deleted."""
     return f'<p class="lineage">Cloned from {escape(parent_id)}, which was deleted since.</p>'
+
+
+def _title(path: str) -> str:
+    """The label of its box; what has none goes by its name in a recipe."""
+    part, _, name = path.rpartition(".")
+    return RECIPE_TITLES.get(name, name) if part == "recipe" else path.replace(".", " ").replace("_", " ")
 
 
 def _value(value: Any) -> str:

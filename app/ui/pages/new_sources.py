@@ -15,6 +15,7 @@ from app.services.incoming import MEGABYTE, Incoming
 from app.services.model_sources import FEWEST_LETTERS, FoundModel
 from app.services.upload_list import uploaded_for
 from app.services.workbench import Workbench
+from app.ui.components.chips import source
 from app.ui.components.fields import (
     MODEL_NOTE,
     UPLOAD_NOTE,
@@ -48,7 +49,8 @@ _NOT_TYPED = frozenset(
         "End",
     ]
 )
-
+# the chip beside a number of tokens
+COUNTED = {"counted": "measured", "estimated": "estimated"}
 # boxes whose choices depend on what there is
 OFFERING = ("model", "calibration_text", "evaluation_text")
 
@@ -107,11 +109,12 @@ class Sources:
             # the copy that Gradio made of it
             Path(path).unlink(missing_ok=True)
         texts = uploaded_for(self.workbench, model)
-        label = next(upload_label(one) for one in texts if one.name == stored.name)
+        (found,) = (one for one in texts if one.name == stored.name)
+        mark = "" if found.tokens is None else source(COUNTED[found.tokens_are])
         return [
             gr.Dropdown(choices=text_choices(texts), value=stored.value),
             gr.Dropdown(choices=evaluation_choices(texts)),
-            f'<p class="caption" role="status">{escape(label)}</p>',
+            f'<p class="caption" role="status">{escape(upload_label(found))}{mark}</p>',
         ]
 
 
