@@ -45,7 +45,8 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
             layout = _form()
         with gr.Column(scale=5, min_width=320, elem_classes="stick"):
             card = gr.HTML(empty_card("Reading the model…"), elem_id="cost")
-            convert = gr.Button("Convert", variant="primary", elem_id="convert")
+            # until the first answer nothing is known that could be converted
+            convert = gr.Button("Convert", variant="primary", interactive=False, elem_id="convert")
             refused = gr.HTML()
             offer = offer_boxes()
             copies = gr.HTML(elem_id="copies")
