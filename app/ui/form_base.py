@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
+from app.services.spec_diff import SpecChange, diff_specs
 from app.ui.tuned import by_rule, by_slider
 from core.presets import PRESETS
 from core.spec import Calibration, Evaluation, JobSpec, Recipe
@@ -18,6 +19,17 @@ Fields = dict[str, Any]
 _Write = Callable[[Fields, str, Mapping[str, Any]], None]
 
 NOT_MEASURED = "none"
+# of the spec, and of its parts, what the form has no box for
+NO_BOX = frozenset(
+    [
+        "revision",
+        *(f"calibration.{one}" for one in ("context", "sampling", "refit_tokens", "shrinkage", "seed")),
+        *(f"evaluation.{one}" for one in ("context", "windows")),
+        "dtype",
+        "device",
+        "shard_bytes",
+    ]
+)
 _STEP, _LEAST, _MOST = 0.25, 3, 100
 
 
@@ -70,6 +82,12 @@ def _offered_preset(name: str | None, offered: list[str]) -> str | None:
         return name
     found = PRESETS.get(name)
     return next((one for one in offered if found and PRESETS[one].recipe == found.recipe), None)
+
+
+def without_box(spec: JobSpec) -> list[SpecChange]:
+    """What no box shows, where it is not as usual."""
+    usual = JobSpec(evaluation=Evaluation() if spec.evaluation else None)
+    return [one for one in diff_specs(usual, spec) if one.path in NO_BOX]
 
 
 def overlaid(base: Mapping[str, Any], values: Mapping[str, Any], typed: Mapping[str, Any]) -> Fields:

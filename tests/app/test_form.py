@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from app.services.requests import read_request
 from app.services.spec_diff import diff_specs
 from app.ui.form import BASE, FIELDS, Form, initial, of_spec, remembered
+from app.ui.form_base import NO_BOX, without_box
 from core.presets import PRESETS
 from core.spec import Calibration, Evaluation, JobSpec, Recipe
 from tests.app.specs import specs
@@ -72,3 +73,21 @@ def test_a_preset_chosen_afterwards_brings_its_recipe() -> None:
 def test_a_memory_that_cannot_be_used_is_forgotten() -> None:
     assert remembered({**initial(), BASE: {"spec": 3}}) == initial()
     assert remembered({**initial(), "keep": 50}) == initial() | {"keep": 50}
+
+
+def test_every_field_has_a_box_or_is_named_when_it_is_set() -> None:
+    """Nothing that shapes a job is both unseen and unsaid; a new field of a JobSpec has to choose."""
+    fields = JobSpec().model_dump()
+    parts = {name for name, value in fields.items() if isinstance(value, dict)}
+    paths = {name for name in fields if name not in parts}
+    paths |= {f"{part}.{name}" for part in parts for name in fields[part]}
+    boxes = {"model", "preset", "keep", "rope_dim", "kv_rank", "layer_ranks", "rope_pairs"}
+    boxes |= {f"calibration.{name}" for name in ("text", "tokens", "fisher_tokens")} | {"evaluation.text"}
+    boxes |= {f"recipe.{name}" for name in Recipe.model_fields}
+    # the form makes conversions only
+    assert paths == boxes | NO_BOX | {"kind"}
+
+
+def test_an_ordinary_request_hides_nothing() -> None:
+    assert without_box(JobSpec()) == []
+    assert [one.path for one in without_box(JobSpec(dtype="float32", evaluation=None))] == ["dtype"]

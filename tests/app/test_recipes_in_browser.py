@@ -128,6 +128,8 @@ def test_an_untouched_clone_is_the_same_request(browser: Browser, site: Site, ti
     with open_page(browser) as page:
         opened(page, f"{site.url}/?from={parent.id}")
         expect(page.locator("#lineage")).to_contain_text("nothing differs yet")
+        # what has no box is said all the same
+        expect(page.locator("#recipe-unseen")).to_contain_text("dtypecheckpoint→float32")
         page.get_by_role("button", name="Convert").click()
         assert spec_behind(page, site) == spec
 

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from app.services.spec_diff import SpecChange
-from app.ui.strings import CLONED_ALIKE, RECIPE_TITLES
+from app.ui.strings import CLONED_ALIKE, RECIPE_TITLES, UNSEEN
 
 # what is set for every layer is a number of values, not a line of them
 _LONGEST = 48
@@ -20,8 +20,17 @@ def cloned_from(parent_id: str, changes: Sequence[SpecChange] | None) -> str:
         return f'<p class="lineage">Cloned from {link}.</p>'
     if not changes:
         return f'<p class="lineage">Cloned from {link}: {CLONED_ALIKE}</p>'
+    return _changes(f"Cloned from {link}, differs in:", changes)
+
+
+def unseen(changes: Sequence[SpecChange]) -> str:
+    """What a recipe has set that no box shows; nothing when there is none."""
+    return _changes(UNSEEN, changes) if changes else ""
+
+
+def _changes(head: str, changes: Sequence[SpecChange]) -> str:
     rows = "".join(_row(one) for one in changes)
-    return f'<div class="lineage"><p>Cloned from {link}, differs in:</p><dl class="changes">{rows}</dl></div>'
+    return f'<div class="lineage"><p>{head}</p><dl class="changes">{rows}</dl></div>'
 
 
 def _row(change: SpecChange) -> str:

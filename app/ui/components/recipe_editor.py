@@ -26,6 +26,7 @@ class RecipeEditor:
     changes whenever a text was.
     """
 
+    unseen: gr.HTML
     fold: gr.Accordion
     form: gr.Radio
     text: gr.Textbox
@@ -39,6 +40,7 @@ class RecipeEditor:
 
 def recipe_editor() -> RecipeEditor:
     """Lay out the editor, closed."""
+    unseen = gr.HTML(elem_id="recipe-unseen")
     with gr.Accordion("Recipe as text", open=False, elem_id="recipe-editor") as fold:
         with gr.Row(elem_classes="recipe-bar"):
             form = gr.Radio(
@@ -66,4 +68,4 @@ def recipe_editor() -> RecipeEditor:
         note = gr.HTML(elem_id="wrong-recipe")
         apply = gr.Button("Apply to the form", size="md", elem_id="recipe-apply")
         last, applied = gr.Textbox("", visible="hidden"), gr.Textbox("", visible="hidden")
-    return RecipeEditor(fold, form, text, last, applied, note, apply, load, save)
+    return RecipeEditor(unseen, fold, form, text, last, applied, note, apply, load, save)

@@ -18,11 +18,12 @@ from app.services.recipes import Format, read_recipe, read_recipe_file, write_re
 from app.services.requests import read_request
 from app.services.text_names import friendly
 from app.services.workbench import Workbench
-from app.ui.components.lineage import cloned_from
+from app.ui.components.lineage import cloned_from, unseen
 from app.ui.components.messages import failure
 from app.ui.components.recipe_editor import JSON, SAVE, RecipeEditor
 from app.ui.events import LATEST, QUIET
 from app.ui.form import BASE, FIELDS, Form, of_spec
+from app.ui.form_base import without_box
 from core.errors import SpecError, WorkbenchError
 from core.spec import JobSpec
 
@@ -42,21 +43,22 @@ class RecipePart:
     @property
     def outputs(self) -> list[Any]:
         """What `follow` fills, in its order."""
-        return [self.editor.text, self.editor.last, self.editor.note, self.lineage]
+        editor = self.editor
+        return [editor.text, editor.last, editor.note, editor.unseen, self.lineage]
 
     def follow(self, values: dict[str, Any], text: str, written: str) -> list[Any]:
         """The text of what the form says by now; one that says it already stays as somebody wrote it."""
         if set(values) != set(FIELDS):
-            return [gr.skip()] * 4
+            return [gr.skip()] * 5
         form = Form(values)
         spec = _spec_of(form)
         line = self._line(form, spec)
         # what is wrong with the form stands beside its boxes; there is no recipe of it
         if spec is None:
-            return [gr.skip(), gr.skip(), gr.skip(), line]
+            return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), line]
         if not _says(text, spec):
             text = write_recipe(spec, _format(written))
-        return [text, text, "", line]
+        return [text, text, "", unseen(without_box(spec)), line]
 
     def apply(self, text: str, last: str, *entered: Any) -> list[Any]:
         """Values of all boxes, `last`, `applied`, the note; an invalid text changes nothing but the note."""
