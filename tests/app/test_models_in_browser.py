@@ -149,6 +149,9 @@ def test_a_profile_is_asked_for_and_then_seen(
         # measured points, the predicted line and its band
         expect(page.locator("#pareto-plot .scatterlayer .trace")).to_have_count(5)
         shoot(page, "model-profile", size, scheme)
+        page.locator("#model-jobs a", has_text="profile").first.click()
+        page.get_by_role("link", name="See it layer by layer").click()
+        expect(page).to_have_url(re.compile(r"/models\?model=demo$"))
 
 
 def run_profile(made: Made) -> None:

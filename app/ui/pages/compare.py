@@ -10,6 +10,7 @@ from app.services.compare import Comparison, comparable_jobs, compare_jobs
 from app.services.workbench import Workbench
 from app.ui.components import comparison as parts
 from app.ui.components.messages import empty, failure
+from app.ui.components.plot_box import drawn, plot_box
 from app.ui.components.plot_links import plot_links
 from app.ui.components.shell import top_bar
 from app.ui.events import QUIET
@@ -72,7 +73,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
 
 def _plot_box(name: str) -> tuple[gr.Plot, gr.HTML]:
     with gr.Column(min_width=280):
-        return gr.Plot(show_label=False, elem_id=name), gr.HTML()
+        return plot_box(name), gr.HTML()
 
 
 def _compared(workbench: Workbench, jobs: Sequence[str]) -> list[Any]:
@@ -92,10 +93,10 @@ def _compared(workbench: Workbench, jobs: Sequence[str]) -> list[Any]:
 def _plots(found: Comparison) -> list[Any]:
     named = {parts.LETTERS[index]: rows for index, rows in enumerate(found.layers)}
     query = {"jobs": ",".join(job.id for job in found.jobs)}
-    drawn: list[Any] = []
+    shown: list[Any] = []
     for plot, field, title, digits in _PLOTS:
-        drawn += [
-            layer_overlay(named, field, title, digits),
+        shown += [
+            drawn(layer_overlay(named, field, title, digits)),
             plot_links(plot, title, "/api/v1/compare/figures/layers", query),
         ]
-    return drawn
+    return shown

@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.services.workbench import Workbench
 from app.ui.components import results
+from app.ui.components.plot_box import drawn, plot_box
 from app.ui.components.plot_links import plot_links
 from app.ui.events import QUIET
 from app.ui.plots.kv_memory import kv_memory
@@ -34,25 +35,25 @@ class JobFigures:
         gr.HTML("<h3>RoPE contribution</h3>")
         caption = gr.HTML(elem_id="rope-caption")
         self._head = gr.Radio([_SUMMED], value=_SUMMED, label="KV head", elem_id="rope-head")
-        self._rope = gr.Plot(show_label=False, elem_id="rope-plot")
+        self._rope = plot_box("rope-plot")
         self.shown += [caption, self._head, self._rope, gr.HTML()]
 
     def memory(self) -> None:
         """Cache against context, with a choice of sequences."""
         gr.HTML("<h3>KV memory against context</h3>" + _MEMORY_CAPTION)
         self._batch = gr.Radio(_BATCHES, value=1, label="Sequences", elem_id="kv-batch")
-        self._memory = gr.Plot(show_label=False, elem_id="kv-plot")
+        self._memory = plot_box("kv-plot")
         self.shown += [self._memory, gr.HTML()]
 
     def widths(self) -> None:
         """Numbers cached per layer, before and after."""
         gr.HTML("<h3>Cache per layer, before and after</h3>" + _WIDTHS_CAPTION)
-        self.shown += [gr.Plot(show_label=False, elem_id="width-plot"), gr.HTML()]
+        self.shown += [plot_box("width-plot"), gr.HTML()]
 
     def errors(self) -> None:
         """Error of keys and values per layer."""
         gr.HTML("<h3>Error per layer</h3>" + _LAYER_CAPTION)
-        self.shown += [gr.Plot(show_label=False, elem_id="layer-plot"), gr.HTML()]
+        self.shown += [plot_box("layer-plot"), gr.HTML()]
 
     def attach(self, workbench: Workbench, job_id: gr.Textbox) -> None:
         """The handlers of the two choices."""
@@ -74,13 +75,13 @@ def fill(job_id: str, figures: Figures, metrics: results.Metrics) -> list[Any]:
     return [
         f'<p class="caption">{meaning_of(data).caption}</p>' if data else "",
         _head_choice(figures),
-        _rope_plot(figures, _SUMMED),
+        drawn(_rope_plot(figures, _SUMMED)),
         _links(job_id, "rope-plot", "RoPE contribution", "rope_contribution") if data else "",
-        memory,
+        drawn(memory),
         _links(job_id, "kv-plot", "KV memory", "kv_memory") if memory else "",
-        layer_widths(rows) if rows else None,
+        drawn(layer_widths(rows) if rows else None),
         _links(job_id, "width-plot", "cache per layer", "layers") if rows else "",
-        layer_errors(rows) if rows else None,
+        drawn(layer_errors(rows) if rows else None),
         _links(job_id, "layer-plot", "error per layer", "layers") if rows else "",
     ]
 

@@ -65,7 +65,7 @@ def _fill(workbench: Workbench, job_id: str) -> list[Any]:
     return [
         gr.Column(visible=not is_profile),
         profile_summary(metrics) if is_profile else results.summary(metrics),
-        "" if is_profile else next_steps(job),
+        next_steps(job),
         profile_downloads(job_id, files) if is_profile else results.downloads(job_id, files),
         results.memory_table(metrics),
         results.quality_table(metrics),

@@ -7,6 +7,7 @@ from app.services.frontier import frontier
 from app.services.pareto import ParetoPoint
 from app.services.profile_curves import pair_scores, presets_of, sensitivity, spectra
 from app.services.workbench import Workbench
+from app.ui.components.plot_box import drawn
 from app.ui.components.plot_links import data_links, plot_links
 from app.ui.format import percent
 from app.ui.plots.kv_memory import kv_memory
@@ -29,7 +30,7 @@ _FIGURES = "/api/v1/models/figures"
 def memory(facts: ModelFacts, batch: int) -> Drawn:
     """Cache against context, and its links."""
     links = _links(facts, "model-kv-plot", "KV memory", "kv_memory")
-    return [kv_memory(facts.kv_bytes_per_token, None, batch), links]
+    return [drawn(kv_memory(facts.kv_bytes_per_token, None, batch)), links]
 
 
 def frontier_plot(workbench: Workbench, facts: ModelFacts, points: list[ParetoPoint], preset: str) -> Drawn:
@@ -44,20 +45,20 @@ def frontier_plot(workbench: Workbench, facts: ModelFacts, points: list[ParetoPo
     if steps:
         query = {"model": facts.name, "preset": preset}
         links += data_links("Data of the predicted line", "predicted line", f"{_FIGURES}/frontier", query)
-    return [figure, links]
+    return [drawn(figure), links]
 
 
 def spectra_plots(profile: Profile, facts: ModelFacts, preset: str) -> Drawn:
     """Spectrum, cumulative energy and sensitivity of every layer, each with its links."""
     if preset not in presets_of(profile):
-        return [None, "", None, "", None, ""]
+        return [drawn(None), "", drawn(None), "", drawn(None), ""]
     found = spectra(profile, preset, facts)
     return [
-        spectrum(found.ranks, found.saved),
+        drawn(spectrum(found.ranks, found.saved)),
         _links(facts, "spectrum-plot", "spectrum", "spectrum", preset),
-        cumulative_energy(found.ranks, found.energy),
+        drawn(cumulative_energy(found.ranks, found.energy)),
         _links(facts, "energy-plot", "cumulative energy", "spectrum", preset),
-        sensitivity_plot(sensitivity(found, facts)),
+        drawn(sensitivity_plot(sensitivity(found, facts))),
         _links(facts, "sensitivity-plot", "sensitivity", "sensitivity", preset),
     ]
 
@@ -67,10 +68,10 @@ def pair_plot(profile: Profile, facts: ModelFacts, name: str, heads: str) -> Dra
     preset = _with_pairs(profile) if name == DAMAGE else ""
     data = pair_scores(profile, preset, name)
     if data is None:
-        return ["", None, ""]
+        return ["", drawn(None), ""]
     caption = f'<p class="caption">{meaning_of(data).caption}</p>'
     figure = rope_by_head(data) if heads == BESIDE else rope_contribution(data)
-    return [caption, figure, _links(facts, "pair-plot", f"rotary pairs, {name}", name, preset)]
+    return [caption, drawn(figure), _links(facts, "pair-plot", f"rotary pairs, {name}", name, preset)]
 
 
 def pair_choices(profile: Profile) -> list[tuple[str, str]]:

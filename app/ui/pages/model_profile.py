@@ -12,6 +12,7 @@ from app.services.workbench import Workbench
 from app.ui.components.chips import term
 from app.ui.components.messages import empty, failure
 from app.ui.components.model import profile_facts
+from app.ui.components.plot_box import plot_box
 from app.ui.components.profile_offer import is_under_way, offer_label, profile_progress
 from app.ui.events import QUIET
 from app.ui.pages import model_figures
@@ -51,7 +52,7 @@ class Section:
                 elem_id="pair-heads",
                 min_width=240,
             )
-        return [gr.HTML(), gr.Plot(show_label=False, elem_id="pair-plot"), gr.HTML()]
+        return [gr.HTML(), plot_box("pair-plot"), gr.HTML()]
 
     def attach(self, workbench: Workbench, model: gr.Textbox, opened: Any) -> None:
         """The handlers; `opened` is the event after which `model` holds a name."""
@@ -107,7 +108,7 @@ def _pair(left: tuple[str, str, str], right: tuple[str, str, str]) -> list[Any]:
 def _box(words: tuple[str, str, str]) -> list[Any]:
     title, caption, name = words
     gr.HTML(f'<h4>{title}</h4><p class="caption">{caption}</p>')
-    return [gr.Plot(show_label=False, elem_id=name), gr.HTML()]
+    return [plot_box(name), gr.HTML()]
 
 
 def _profile(workbench: Workbench, name: str) -> tuple[ModelFacts, Profile | None]:

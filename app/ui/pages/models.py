@@ -11,6 +11,7 @@ from app.services.pareto import pareto_points
 from app.services.workbench import Workbench
 from app.ui.components import model as parts
 from app.ui.components.messages import empty, failure
+from app.ui.components.plot_box import plot_box
 from app.ui.components.shell import top_bar
 from app.ui.events import QUIET
 from app.ui.pages import model_figures, model_profile
@@ -89,7 +90,7 @@ def _detail() -> _Detail:
         with _sheet():
             gr.HTML("<h3>What its cache costs</h3>" + _MEMORY_CAPTION)
             detail.batch = gr.Radio(_BATCHES, value=1, label="Sequences", elem_id="model-batch")
-            detail.shown += [gr.Plot(show_label=False, elem_id="model-kv-plot"), gr.HTML()]
+            detail.shown += [plot_box("model-kv-plot"), gr.HTML()]
     with gr.Column(elem_classes="sheet"):
         gr.HTML("<h3>Size against loss</h3>" + _PARETO_CAPTION)
         detail.line = gr.Radio(
@@ -97,7 +98,7 @@ def _detail() -> _Detail:
         )
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
-                detail.shown += [gr.Plot(show_label=False, elem_id="pareto-plot"), gr.HTML()]
+                detail.shown += [plot_box("pareto-plot"), gr.HTML()]
             with gr.Column(scale=2, min_width=280):
                 detail.shown.append(gr.HTML(elem_id="points"))
     return detail
