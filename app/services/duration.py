@@ -13,6 +13,8 @@ from core.widths import PRE_ROPE
 
 # starting a process with torch in it, twice: once to convert, once to reload the result
 FIXED_SECONDS = 15.0
+# a rate is carried over to jobs this many times as large, no further
+_FARTHEST = 1000
 # a gradient costs about two forward passes beside the one it needs
 _BACKWARD = 3
 # the rest was fitted to the stages of one `fast` conversion of the demo: decompositions and products of a
@@ -36,13 +38,12 @@ def predicted_seconds(
 
     Whether it calibrates is found out, when it is not said.
     """
-    rates = (_rate(workbench, job) for job in workbench.store.list(states=[State.DONE], limit=5))
-    rate = next((rate for rate in rates if rate is not None), None)
-    if rate is None:
-        return None
     if calibrates is None:
-        calibrates = not is_profiled(workbench, spec, facts)
-    return FIXED_SECONDS + work(spec, facts, calibrates=calibrates) / rate
+        calibrates = spec.kind == "profile" or not is_profiled(workbench, spec, facts)
+    asked = work(spec, facts, calibrates=calibrates)
+    rates = (_rate(workbench, job, asked) for job in workbench.store.list(states=[State.DONE], limit=5))
+    rate = next((rate for rate in rates if rate is not None), None)
+    return None if rate is None else FIXED_SECONDS + asked / rate
 
 
 def is_profiled(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> bool:
@@ -97,8 +98,11 @@ def _conversion_work(spec: JobSpec, facts: ModelFacts, calibrates: bool) -> floa
     return float(total + cubes * facts.layers * facts.hidden_size**3)
 
 
-def _rate(workbench: Workbench, job: JobView) -> float | None:
-    """Multiply-adds per second of a job that ran in one go and whose model can still be read."""
+def _rate(workbench: Workbench, job: JobView, asked: float) -> float | None:
+    """Multiply-adds per second of a job that ran in one go and whose model can still be read.
+
+    A job a thousand times smaller than what is asked was all start-up: it says nothing.
+    """
     seconds = job.metrics.get("seconds", 0.0)
     if job.attempt != 1 or seconds <= 0:
         return None
@@ -110,4 +114,5 @@ def _rate(workbench: Workbench, job: JobView) -> float | None:
     calibrates = job.metrics.get("calibrated_tokens", 1) > 0
     if job.spec.kind == "profile" and not calibrates:
         return None  # it was there already
-    return work(job.spec, facts, calibrates=calibrates) / max(seconds - FIXED_SECONDS, seconds / 10)
+    done = work(job.spec, facts, calibrates=calibrates)
+    return done / max(seconds - FIXED_SECONDS, seconds / 10) if done * _FARTHEST >= asked else None

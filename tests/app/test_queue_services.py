@@ -97,6 +97,18 @@ def test_the_queue_is_foretold_from_jobs_done_here(
     assert expected(bench)[bench.store.waiting()[0].id].ends_in == pytest.approx(100, rel=0.5)
 
 
+def test_a_job_that_was_all_start_up_says_nothing_of_one_thousands_of_times_its_size(
+    bench: Workbench, spec: JobSpec
+) -> None:
+    small = spec.model_copy(update={"calibration": Calibration(tokens=64, context=16)})
+    large = spec.model_copy(update={"calibration": Calibration(tokens=10_000_000)})
+    finish_job(bench, {"config.json": b"{}"}, small, seconds=20)
+    jobs = [bench.store.submit(one).id for one in (small, large)]
+    found = expected(bench)
+    assert found[jobs[0]].ends_in is not None
+    assert found[jobs[1]].ends_in is None
+
+
 def test_deleting_a_job_gives_back_what_its_folder_held(client: TestClient, bench: Workbench) -> None:
     job = finish_job(bench, {"model.safetensors": bytes(1_000_000)})
     held = client.get("/api/v1/disk").json()

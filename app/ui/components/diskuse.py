@@ -2,6 +2,7 @@
 """Where the disk went, and the stored profiles with what each would give back."""
 
 from html import escape
+from pathlib import Path
 
 from app.services.disk import DiskUse
 from app.services.profiles import StoredProfile
@@ -31,16 +32,22 @@ def _profiles(profiles: tuple[StoredProfile, ...]) -> str:
     return framed("jobs profiles", "".join(map(_row, profiles)), head=head)
 
 
+def _short(text: str) -> str:
+    """Texts without the folders they are in."""
+    return " + ".join(Path(part).name for part in text.split("+"))
+
+
 def _row(one: StoredProfile) -> str:
-    name = one.model or f"unfinished {one.name[:8]}"
-    about = f"{one.text}, {integer(one.tokens)} tokens" if one.model else "–"
+    name = Path(one.model).name or f"unfinished {one.name[:8]}"
+    about = f"{_short(one.text)}, {integer(one.tokens)} tokens" if one.model else "–"
     question = (
         f"Delete the profile of {name}? This gives back {size(one.bytes)}. "
         "Predictions need it, and the next conversion of this model calibrates anew."
     )
     button = action("delete-profile", one.name, "Delete", f"profile of {name}", confirm=question)
     return (
-        f'<tr><th scope="row">{escape(name)}</th><td class="text">{escape(about)}</td>'
+        f'<tr><th scope="row" title="{escape(one.model)}">{escape(name)}</th>'
+        f'<td class="text" title="{escape(one.text)}">{escape(about)}</td>'
         f'<td data-label="disk">{size(one.bytes)}</td><td class="when">{ago(one.made_at)}</td>'
         f'<td class="acts">{button}</td></tr>'
     )

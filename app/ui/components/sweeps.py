@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A sweep in tables: what it would do, and what came of it so far."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from urllib.parse import quote
 
@@ -22,15 +22,17 @@ _FIRST = (
     '<p class="caption">A first job makes the profile of this model: it calibrates once for all of them, '
     "and then predicts what each will lose{takes}.</p>"
 )
+_SOURCES = (
+    f'<p class="caption">KV cache per token{source("calculated")} KL{source("predicted")} '
+    f"time{source('estimated')}</p>"
+)
 _THERE = '<p class="caption">The model has a profile of this text: nothing is calibrated again.</p>'
 
 
 def preview_table(found: SweepPreview) -> str:
     """The grid of jobs with what is calculated, predicted and estimated of each."""
-    head = (
-        f"<tr><th>recipe</th><th>keeps</th><th>KV cache {source('calculated')}</th>"
-        f"<th>KL to the original {source('predicted')}</th><th>takes {source('estimated')}</th></tr>"
-    )
+    titles = ("recipe", "KV cache", "smaller", "KL to the original", "takes")
+    head = "<tr>" + "".join(f'<th scope="col">{title}</th>' for title in titles) + "</tr>"
     first = found.profile_seconds
     takes = f", about {rough_duration(first)}" if first is not None else ""
     note = _FIRST.format(takes=takes) if found.makes_profile else _THERE
@@ -38,19 +40,30 @@ def preview_table(found: SweepPreview) -> str:
         f"about {rough_duration(found.seconds)}" if found.seconds is not None else "known after a first job"
     )
     total = f'<p class="whole">{len(found.rows)} conversions<span>in all {whole}</span></p>'
-    return total + note + framed("grid", "".join(map(_preview_row, found.rows)), head=head)
+    return total + note + _SOURCES + framed("jobs grid", "".join(map(_preview_row, found.rows)), head=head)
 
 
 def _preview_row(row: SweepRow) -> str:
-    name = escape(preset_title(row.spec.preset or ""))
-    first = f'<th scope="row">{name}</th><td>{(row.spec.keep or 0) * 100:g}{THIN}%</td>'
+    name = f"{(row.spec.keep or 0) * 100:g}{THIN}% · {escape(preset_title(row.spec.preset or ''))}"
+    first = f'<th scope="row">{name}</th>'
     if row.problem:
         hint = f" ({row.problem.hint})" if row.problem.hint else ""
-        return f'<tr class="wrong">{first}<td colspan="3">{escape(row.problem.message + hint)}</td></tr>'
-    loss = f"{guess(row.prediction.loss)} nats" if row.prediction else "–"
-    takes = rough_duration(row.seconds) if row.seconds is not None else "–"
-    cache = f"{size(row.kv_bytes_per_token)} <small>{times(row.factor)} smaller</small>"
-    return f"<tr>{first}<td>{cache}</td><td>{loss}</td><td>{takes}</td></tr>"
+        return f'<tr class="wrong">{first}<td colspan="4">{escape(row.problem.message + hint)}</td></tr>'
+    cells = (
+        ("cache", size(row.kv_bytes_per_token)),
+        ("smaller", times(row.factor)),
+        ("KL", f"{guess(row.prediction.loss)} nats" if row.prediction else ""),
+        ("takes", rough_duration(row.seconds) if row.seconds is not None else ""),
+    )
+    return f"<tr>{first}{_cells(cells)}</tr>"
+
+
+def _cells(cells: Sequence[tuple[str, str]]) -> str:
+    """On a narrow screen there is no head: each cell brings its label."""
+    return "".join(
+        f'<td data-label="{name}">{value}</td>' if value else '<td class="none">–</td>'
+        for name, value in cells
+    )
 
 
 def sweep_head(sweep: SweepView) -> str:
@@ -77,13 +90,11 @@ def _share(sweep: SweepView) -> float:
 
 def sweep_table(sweep: SweepView, soon: Mapping[str, Expected]) -> str:
     """One row for each job, with its numbers as soon as they are measured."""
-    measured = source("measured")
-    head = (
-        f"<tr><th>job</th><th>state</th><th>KV cache {measured}</th><th>perplexity {measured}</th>"
-        f"<th>KL, nats {measured}</th><th>took</th><th></th></tr>"
-    )
+    titles = ("job", "state", "KV cache", "perplexity", "KL, nats", "took", "")
+    head = "<tr>" + "".join(f'<th scope="col">{title}</th>' for title in titles) + "</tr>"
     rows = "".join(_row(job, soon.get(job.id)) for job in sweep.jobs)
-    return framed("jobs", rows, head=head)
+    note = f'<p class="caption">What came of each, beside the original{source("measured")}</p>'
+    return note + framed("jobs", rows, head=head)
 
 
 def _row(job: JobView, soon: Expected | None) -> str:
@@ -96,14 +107,10 @@ def _row(job: JobView, soon: Expected | None) -> str:
         ("KL", number(metrics["kl_to_base"]) if "kl_to_base" in metrics else ""),
         ("took", duration(metrics["seconds"]) if "seconds" in metrics else ""),
     )
-    shown = "".join(
-        f'<td data-label="{name}">{value}</td>' if value else '<td class="none">–</td>'
-        for name, value in cells
-    )
     words = state_words(job, soon)
     stop = action("cancel", job.id, "Cancel", f"job {job.id}, {about}") if job.state in CANCELLABLE else ""
     return (
         f'<tr><th scope="row"><a href="/jobs/{escape(job.id)}">{escape(about)}</a></th>'
-        f'<td class="status">{state_chip(job.state)}<small title="{words}">{words}</small></td>{shown}'
-        f'<td class="acts">{stop}</td></tr>'
+        f'<td class="status">{state_chip(job.state)}<small title="{words}">{words}</small></td>'
+        f'{_cells(cells)}<td class="acts">{stop}</td></tr>'
     )
