@@ -36,7 +36,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"recipe": {"factor_output": "fisher"}, "calibration": {"fisher_tokens": 0}},
         "calibration.fisher_tokens",
         "backward pass",
-        "8192",
+        "4096",
     ),
 }
 
