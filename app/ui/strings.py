@@ -104,8 +104,8 @@ CHAT_EXAMPLES = (
 )
 CHAT_INTRO = "The same prompt, the same seed, side by side: what the smaller cache changes, in words."
 CHAT_NOTHING_CONVERTED = (
-    "Nothing has been converted yet. You can talk to the original now; once a conversion is done, its answers "
-    "stand beside it here."
+    "Nothing has been converted yet. You can talk to the original now; once a conversion is done, its "
+    "answers stand beside it here."
 )
 CHAT_READY = (
     "Ask all of them the same thing. Answers are written by a worker; you can close this page meanwhile."

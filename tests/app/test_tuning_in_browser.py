@@ -172,6 +172,28 @@ def test_a_pair_is_dropped_and_another_kept(browser: Browser, site: Site) -> Non
     assert [[[*row] for row in rows] for rows in stored] == wanted
 
 
+def test_heads_must_keep_equally_many_pairs(browser: Browser, site: Site) -> None:
+    """What is missing is counted beside the layer and said beside the heatmap; the button waits for it."""
+    with open_page(browser) as page:
+        page.goto(site.url)
+        expect(page.locator("#cost")).to_contain_text("nats")
+        choose(page, "MHA2MLA")
+        expect(page.locator("#preset-note")).to_contain_text("MHA2MLA")
+        page.get_by_role("button", name="Tune").click()
+        expect(page.locator(".pm canvas")).to_be_visible()
+        convert = page.get_by_role("button", name="Convert")
+        expect(convert).to_be_enabled()
+        spare = next(pair for pair in range(8) if pair not in outlined(page)[3][0])
+        page.locator(".pm-row").select_option("0")
+        click_pair(page, 3, spare)
+        expect(page.locator(".pm-says")).to_contain_text("every KV head must keep equally many")
+        expect(page.locator("#wrong-rope-pairs")).to_contain_text("layer 3")
+        expect(convert).to_be_disabled()
+        page.locator("#by-rule").click()
+        expect(convert).to_be_enabled()
+        expect(page.locator("#wrong-rope-pairs")).not_to_contain_text("layer 3")
+
+
 def test_without_a_profile_it_is_offered_and_its_job_is_followed(browser: Browser, site: Site) -> None:
     """What would make the loss known, at what cost; its progress in place; nothing is predicted before."""
     with open_page(browser) as page:

@@ -121,10 +121,10 @@ window.mlaPairMap = (element, trigger, props, watch) => {
 
   /* one key of the same width is cached for every KV head: rows of a layer must keep equally many pairs,
      unless all heads share what is kept */
-  const missing = (layer) => {
+  const missing = (layer, rows) => {
     if (map().shared || !map().drops || !kept().length) return 0;
     const found = kept()[layer].map((pairs) => pairs.length), most = Math.max(...found);
-    return rowsShown().reduce((sum, one) => sum + most - found[one], 0);
+    return (rows || found.map((_, one) => one)).reduce((sum, one) => sum + most - found[one], 0);
   };
   const say = () => {
     const says = root.querySelector(".pm-says"), broken = values.map((_, layer) => missing(layer)).findIndex((one) => one);
@@ -170,9 +170,9 @@ window.mlaPairMap = (element, trigger, props, watch) => {
       if (layers <= 16 || layer % 5 === 0) pen.fillText(layer, LEFT - 8, y + ROW / 2);
       if (!map().drops || !kept().length) continue;
       outline(pen, layer, y, wide, pairs);
-      const by = missing(layer), found = rowsShown().reduce((sum, one) => sum + kept()[layer][one].length, 0);
+      const by = missing(layer, rowsShown()), found = rowsShown().reduce((sum, one) => sum + kept()[layer][one].length, 0);
       pen.textAlign = "left";
-      pen.fillStyle = by ? wrong : soft;
+      pen.fillStyle = missing(layer) ? wrong : soft;
       pen.fillText(by ? `${found} (−${by})` : `${found}`, LEFT + pairs * wide + 8, y + ROW / 2);
     }
     pen.fillStyle = soft;
