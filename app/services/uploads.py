@@ -71,7 +71,7 @@ def store(settings: Settings, name: str, incoming: Incoming, *, numbered: bool =
     tidy = check_name(name)
     sha256, size = incoming.keep(settings.texts_dir)
     for number in range(1, _MOST_OF_A_NAME if numbered else 2):
-        called = tidy if number == 1 else f"{tidy[:_LONGEST_NAME - 6]} ({number})"
+        called = tidy if number == 1 else f"{tidy[: _LONGEST_NAME - 6]} ({number})"
         text = UploadedText(name=called, sha256=sha256, bytes=size, uploaded_at=datetime.now(UTC))
         if _claim(_name_file(settings, called), text):
             return text

@@ -88,9 +88,9 @@ def _answer(turn: ChatTurn, label: str, most: int, host: ChatHost | None) -> str
     wait = f'<p class="caption">{escape(_waiting(turn, host))}</p>' if is_open and not turn.text else ""
     said = f'<div class="said">{escape(turn.text)}{cursor}</div>' if turn.text else ""
     return (
-        f'<section class="answer" data-state="{turn.state}"><h3><span>'
+        f'<section class="answer" data-state="{turn.state}"><h2><span>'
         f'<i class="swatch {kind}"></i>{escape(label)}</span>'
-        f'<span class="state state-{_TONES[turn.state]}">{_word(turn)}</span></h3>'
+        f'<span class="state state-{_TONES[turn.state]}">{_word(turn)}</span></h2>'
         f"{_numbers(turn, most, kind)}{said}{wait}{problem}</section>"
     )
 

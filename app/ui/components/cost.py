@@ -36,7 +36,7 @@ def cost_card(estimate: Estimate) -> str:
     unit = byte_unit(plan.kv_bytes_per_token_before)
     calculated = source("calculated")
     change = f"{times(plan.factor)} smaller" if plan.factor >= 1 else f"{times(1 / plan.factor)} larger"
-    return f"""<section class="card"><h3>What it costs, now → after</h3>
+    return f"""<section class="card"><h2>What it costs, now → after</h2>
 <div class="headline"><span class="before">{size(plan.kv_bytes_per_token_before, unit)}</span>
 <span class="arrow">→</span><span class="after">{size(plan.kv_bytes_per_token_after, unit)}</span>
 <span class="factor">{change}</span></div>
@@ -51,7 +51,7 @@ def cost_card(estimate: Estimate) -> str:
 def empty_card(sentence: str) -> str:
     """The card without numbers."""
     return (
-        f'<section class="card"><h3>What it costs, now → after</h3><p class="empty">{sentence}</p></section>'
+        f'<section class="card"><h2>What it costs, now → after</h2><p class="empty">{sentence}</p></section>'
     )
 
 

@@ -9,7 +9,7 @@ from app.ui.terms import GLOSSARY, Term
 def glossary() -> str:
     """All terms, in the order in which a newcomer meets them."""
     return "".join(
-        f'<section class="glossary"><h3>{escape(title)}</h3><dl>'
+        f'<section class="glossary"><h2>{escape(title)}</h2><dl>'
         + "".join(_entry(key, term) for key, term in terms.items())
         + "</dl></section>"
         for title, terms in GLOSSARY.items()

@@ -51,7 +51,7 @@ def model_head(facts: ModelFacts, points: Sequence[ParetoPoint]) -> str:
     more = f'<span class="caption">{escape(whole)}</span>' if whole != name else ""
     return (
         f'<p class="back"><a href="/models">All models</a></p>'
-        f'<div class="modelname"><h2>{escape(name)}</h2>{more}</div>{_steps(facts, points)}'
+        f'<div class="modelname"><h1>{escape(name)}</h1>{more}</div>{_steps(facts, points)}'
     )
 
 

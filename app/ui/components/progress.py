@@ -46,7 +46,7 @@ def recipe_name(job: JobView) -> str:
 
 def job_head(job: JobView, has_worker: bool, soon: Expected | None = None) -> str:
     """Title, state, stages and the line that says what happens now."""
-    return f"""<div class="jobhead"><div class="title"><h2>{escape(model_name(job))}</h2>
+    return f"""<div class="jobhead"><div class="title"><h1>{escape(model_name(job))}</h1>
 <span class="recipe">{escape(recipe_name(job))}</span>
 <span class="recipe">job {escape(job.id)}</span>{_relations(job)}<span class="spacer"></span>
 {state_chip(job.state)}<span class="elapsed">{_elapsed(job)}</span></div>

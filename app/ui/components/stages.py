@@ -21,7 +21,7 @@ def stage_boxes() -> tuple[dict[str, Any], dict[str, gr.HTML]]:
     boxes: dict[str, Any] = {}
     notes: dict[str, gr.HTML] = {}
     for title, names in recipe_groups():
-        gr.HTML(f"<h4>{title}</h4>")
+        gr.HTML(f"<h3>{title}</h3>")
         for name in names:
             boxes[name] = _box(name)
             notes[name] = gr.HTML(elem_id=f"wrong-{name.replace('_', '-')}")

@@ -75,7 +75,7 @@ def sweep_head(sweep: SweepView) -> str:
     words = f"{sweep.done} of {len(sweep.jobs)} done{f', {failed} not' if failed else ''}{left}"
     model = quote(first.spec.model, safe="")
     return (
-        f'<div class="pagehead"><h2>Sweep of {escape(model_name(first))}</h2>'
+        f'<div class="pagehead"><h1>Sweep of {escape(model_name(first))}</h1>'
         f'<a class="button" href="/models?model={model}">Pareto plot</a></div>'
         f'<p class="now">{words}</p>'
         f'<progress max="1" value="{_share(sweep):.3f}" aria-label="progress of the sweep"></progress>'

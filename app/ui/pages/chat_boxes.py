@@ -39,7 +39,7 @@ class Composer:
 
 def head() -> None:
     """Title and promise."""
-    gr.HTML(f'<h2>Chat</h2><p class="caption">{CHAT_INTRO}</p>')
+    gr.HTML(f'<h1>Chat</h1><p class="caption">{CHAT_INTRO}</p>')
 
 
 def pickers() -> tuple[list[gr.Dropdown], list[gr.HTML]]:

@@ -34,7 +34,7 @@ _PLOTS = (
 def build(workbench: Workbench, page: gr.Blocks) -> None:
     """Lay out the page and attach its handlers."""
     top_bar(workbench, page, "/compare")
-    gr.HTML("<h2>Compare</h2>")
+    gr.HTML("<h1>Compare</h1>")
     asked = gr.Textbox(visible="hidden")
     with gr.Column(elem_classes="sheet"):
         choice = gr.CheckboxGroup([], label="Finished jobs, up to 6", elem_id="choice")
@@ -42,17 +42,17 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     with gr.Column(visible=False, elem_id="comparison") as whole:
         with gr.Column(elem_classes="sheet"):
             legend = gr.HTML(elem_id="legend")
-            gr.HTML("<h3>What came of it</h3>")
+            gr.HTML("<h2>What came of it</h2>")
             metrics = gr.HTML(elem_id="metrics")
         with gr.Column(elem_classes="sheet"):
-            gr.HTML("<h3>What was asked differently</h3>")
+            gr.HTML("<h2>What was asked differently</h2>")
             specs = gr.HTML(elem_id="specs")
         with gr.Column(elem_classes="sheet"):
-            gr.HTML("<h3>Layer by layer</h3>")
+            gr.HTML("<h2>Layer by layer</h2>")
             with gr.Row():
                 plots = [_plot_box(name) for name, *_ in _PLOTS]
         with gr.Column(elem_classes="sheet"):
-            gr.HTML("<h3>The same words, continued</h3>")
+            gr.HTML("<h2>The same words, continued</h2>")
             samples = gr.HTML(elem_id="samples")
     flat = [component for pair in plots for component in pair]
     shown = [note, whole, legend, metrics, specs, samples, *flat]

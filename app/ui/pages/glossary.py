@@ -14,7 +14,7 @@ _GO_TO_ENTRY = "() => { document.getElementById(location.hash.slice(1))?.scrollI
 def build(workbench: Workbench, page: gr.Blocks) -> None:
     """Lay out the page; it has no handlers but the bar's."""
     top_bar(workbench, page, "/glossary")
-    gr.HTML("<h2>Glossary</h2>")
+    gr.HTML("<h1>Glossary</h1>")
     with gr.Column(elem_classes="sheet"):
         gr.HTML(glossary(), elem_id="glossary")
     page.load(None, None, None, js=_GO_TO_ENTRY)

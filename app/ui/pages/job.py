@@ -52,10 +52,10 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     job_result.build(workbench, job_id, finished)
     job_push.build(workbench, job_id, finished)
     with gr.Column(elem_classes="sheet"):
-        gr.HTML("<h3>Log</h3>")
+        gr.HTML("<h2>Log</h2>")
         log = gr.HTML(elem_id="log")
     with gr.Column(elem_classes="sheet"):
-        gr.HTML("<h3>What was asked for</h3>")
+        gr.HTML("<h2>What was asked for</h2>")
         spec = gr.HTML(elem_id="spec")
     timer = gr.Timer(_SECONDS)
     live = [head, title, finished, clone, pause, cancel, resume, *retries, timer, seen, log]

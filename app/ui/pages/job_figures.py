@@ -32,7 +32,7 @@ class JobFigures:
 
     def rope(self) -> None:
         """The heatmap of rotary pairs, with a choice of heads."""
-        gr.HTML("<h3>RoPE contribution</h3>")
+        gr.HTML("<h2>RoPE contribution</h2>")
         caption = gr.HTML(elem_id="rope-caption")
         self._head = gr.Radio([_SUMMED], value=_SUMMED, label="KV head", elem_id="rope-head")
         self._rope = plot_box("rope-plot")
@@ -40,19 +40,19 @@ class JobFigures:
 
     def memory(self) -> None:
         """Cache against context, with a choice of sequences."""
-        gr.HTML("<h3>KV memory against context</h3>" + _MEMORY_CAPTION)
+        gr.HTML("<h2>KV memory against context</h2>" + _MEMORY_CAPTION)
         self._batch = gr.Radio(_BATCHES, value=1, label="Sequences", elem_id="kv-batch")
         self._memory = plot_box("kv-plot")
         self.shown += [self._memory, gr.HTML()]
 
     def widths(self) -> None:
         """Numbers cached per layer, before and after."""
-        gr.HTML("<h3>Cache per layer, before and after</h3>" + _WIDTHS_CAPTION)
+        gr.HTML("<h2>Cache per layer, before and after</h2>" + _WIDTHS_CAPTION)
         self.shown += [plot_box("width-plot"), gr.HTML()]
 
     def errors(self) -> None:
         """Error of keys and values per layer."""
-        gr.HTML("<h3>Error per layer</h3>" + _LAYER_CAPTION)
+        gr.HTML("<h2>Error per layer</h2>" + _LAYER_CAPTION)
         self.shown += [plot_box("layer-plot"), gr.HTML()]
 
     def attach(self, workbench: Workbench, job_id: gr.Textbox) -> None:

@@ -23,7 +23,7 @@ _CAPTION = (
 def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> None:
     """Lay it out; it shows itself when `finished` says that the job is done."""
     with gr.Column(visible=False, elem_classes="sheet", elem_id="push") as whole:
-        gr.HTML("<h3>Push to the Hub</h3>" + _CAPTION)
+        gr.HTML("<h2>Push to the Hub</h2>" + _CAPTION)
         with gr.Row():
             repo = gr.Textbox(label="Repository", placeholder="owner/name", max_lines=1, elem_id="push-repo")
             token = gr.Textbox(

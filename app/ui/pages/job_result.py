@@ -22,7 +22,7 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Non
         summary = gr.HTML(elem_id="summary")
         steps = gr.HTML(elem_id="next-steps")
         with gr.Column(elem_classes="sheet"):
-            gr.HTML("<h3>Download</h3>")
+            gr.HTML("<h2>Download</h2>")
             files = gr.HTML(elem_id="downloads")
         with gr.Column() as conversion:
             with gr.Row(equal_height=True):
@@ -35,12 +35,12 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Non
                 plots.widths()
             with gr.Row(equal_height=True):
                 with _sheet():
-                    gr.HTML("<h3>Quality</h3>")
+                    gr.HTML("<h2>Quality</h2>")
                     quality = gr.HTML(elem_id="quality")
                 with _sheet():
                     plots.errors()
             with _sheet():
-                gr.HTML("<h3>Every layer</h3>")
+                gr.HTML("<h2>Every layer</h2>")
                 layers = gr.HTML(elem_id="layers")
     shown = [whole, conversion, summary, steps, files, agreement, quality, layers, *plots.shown]
 

@@ -45,7 +45,7 @@ VERBS: Mapping[str, Callable[[Workbench, str], object]] = {
 def build(workbench: Workbench, page: gr.Blocks) -> None:
     """Lay out the page and attach its handlers."""
     top_bar(workbench, page, "/jobs")
-    gr.HTML('<div class="pagehead"><h2>Jobs</h2><a class="button" href="/sweep">New sweep</a></div>')
+    gr.HTML('<div class="pagehead"><h1>Jobs</h1><a class="button" href="/sweep">New sweep</a></div>')
     with gr.Column(visible=False, elem_classes="sheet") as nothing:
         gr.HTML(empty(NO_JOBS))
         start = gr.Button("Convert the demo model", variant="primary", elem_id="start-demo")
@@ -57,7 +57,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         wrong = gr.HTML()
         table = acting("jobs")
     with gr.Column(elem_classes="sheet"):
-        gr.HTML("<h3>Disk</h3>")
+        gr.HTML("<h2>Disk</h2>")
         disk = acting("disk")
     address, seen, timer = gr.Textbox(visible="hidden"), gr.State(()), gr.Timer(_SECONDS)
     shown = [nothing, something, table, disk, timer, seen]

@@ -30,7 +30,7 @@ class Section:
 
     def __init__(self) -> None:
         with gr.Column(elem_classes="sheet"):
-            gr.HTML(f"<h3>{term('Profile', 'profile')}</h3>")
+            gr.HTML(f"<h2>{term('Profile', 'profile')}</h2>")
             self._about = gr.HTML(elem_id="profile-about")
             self._progress = gr.HTML(elem_id="profile-progress")
             self._make = gr.Button("Make the profile", variant="primary", visible=False, elem_id="profile")
@@ -42,7 +42,7 @@ class Section:
         self._timer = gr.Timer(_SECONDS, active=False)
 
     def _lay_out_pairs(self) -> list[Any]:
-        gr.HTML(f"<h4>{term('Rotary pairs', 'rope_pair')}</h4>")
+        gr.HTML(f"<h3>{term('Rotary pairs', 'rope_pair')}</h3>")
         with gr.Row():
             self._by = gr.Radio([], label="by", elem_id="pair-by", min_width=240)
             self._heads = gr.Radio(
@@ -107,7 +107,7 @@ def _pair(left: tuple[str, str, str], right: tuple[str, str, str]) -> list[Any]:
 
 def _box(words: tuple[str, str, str]) -> list[Any]:
     title, caption, name = words
-    gr.HTML(f'<h4>{title}</h4><p class="caption">{caption}</p>')
+    gr.HTML(f'<h3>{title}</h3><p class="caption">{caption}</p>')
     return [plot_box(name), gr.HTML()]
 
 

@@ -46,7 +46,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         detail = _detail()
         profile = model_profile.Section()
         with gr.Column(elem_classes="sheet"):
-            gr.HTML("<h3>Jobs</h3>")
+            gr.HTML("<h2>Jobs</h2>")
             detail.shown.append(gr.HTML(elem_id="model-jobs"))
         detail.shown.append(detail.line)
     shown = [listing, known, wrong, whole, *detail.shown]
@@ -68,7 +68,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
 
 
 def _listing() -> gr.HTML:
-    gr.HTML("<h2>Models</h2>")
+    gr.HTML("<h1>Models</h1>")
     with gr.Column(elem_classes="sheet"):
         known = gr.HTML(elem_id="models")
         with gr.Row(elem_classes="open-model"):
@@ -85,14 +85,14 @@ def _detail() -> _Detail:
     detail.shown.append(gr.HTML(elem_id="model-head"))
     with gr.Row(equal_height=True):
         with _sheet():
-            gr.HTML("<h3>What it is</h3>")
+            gr.HTML("<h2>What it is</h2>")
             detail.shown.append(gr.HTML(elem_id="model-facts"))
         with _sheet():
-            gr.HTML("<h3>What its cache costs</h3>" + _MEMORY_CAPTION)
+            gr.HTML("<h2>What its cache costs</h2>" + _MEMORY_CAPTION)
             detail.batch = gr.Radio(_BATCHES, value=1, label="Sequences", elem_id="model-batch")
             detail.shown += [plot_box("model-kv-plot"), gr.HTML()]
     with gr.Column(elem_classes="sheet"):
-        gr.HTML("<h3>Size against loss</h3>" + _PARETO_CAPTION)
+        gr.HTML("<h2>Size against loss</h2>" + _PARETO_CAPTION)
         detail.line = gr.Radio(
             _LINES, value=DEFAULT_PRESET, label="Predicted line", elem_id="pareto-line", visible=False
         )

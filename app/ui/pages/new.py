@@ -31,7 +31,7 @@ from core.errors import WorkbenchError
 _OF_PRESET = ("keep", "rope_dim", "kv_rank", *RECIPE, "layers", "pairs")
 
 _HEADING = (
-    '<div class="pagehead"><h2>New conversion</h2><a href="/sweep">several budgets at once: sweep</a></div>'
+    '<div class="pagehead"><h1>New conversion</h1><a href="/sweep">several budgets at once: sweep</a></div>'
 )
 
 
@@ -126,12 +126,12 @@ def on_preset(name: str) -> list[Any]:
 def _form() -> Layout:
     layout = Layout()
     with gr.Column(elem_classes="sheet"):
-        gr.HTML("<h3>1 Model</h3>")
+        gr.HTML("<h2>1 Model</h2>")
         layout.inputs["model"] = fields.model_box()
         layout.inputs[fields.MODEL_NOTE] = gr.HTML(elem_id="model-note")
         layout.notes |= {"facts": gr.HTML(elem_id="facts"), "model": gr.HTML(elem_id="wrong-model")}
     with gr.Column(elem_classes="sheet"):
-        gr.HTML("<h3>2 How small</h3>")
+        gr.HTML("<h2>2 How small</h2>")
         layout.inputs["preset"] = fields.preset_box()
         layout.notes["preset"] = gr.HTML(elem_id="preset-note")
         layout.inputs["keep"] = fields.keep_slider()

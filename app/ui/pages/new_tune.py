@@ -30,20 +30,20 @@ class Tuning:
 
 def tune_boxes() -> tuple[fields.Boxes, dict[str, gr.HTML], Tuning]:
     """Boxes of the form, places for what is wrong with them, and the rest."""
-    gr.HTML("<h4>Reach a target</h4>")
+    gr.HTML("<h3>Reach a target</h3>")
     targets = target_rows()
-    gr.HTML(f'<h4>Rank of every layer</h4><p class="caption">{RANKS_HELP}</p>')
+    gr.HTML(f'<h3>Rank of every layer</h3><p class="caption">{RANKS_HELP}</p>')
     boxes: fields.Boxes = {"layers": layer_editor()}
     notes = {"layer_ranks": gr.HTML(elem_id="wrong-layer-ranks")}
     with gr.Row(elem_classes="act"):
         spread = gr.Button("Redistribute the rest", size="sm", elem_id="spread")
         by_slider = gr.Button("Reset to the slider", size="sm", elem_id="by-slider")
     refused = gr.HTML(elem_id="wrong-spread")
-    gr.HTML("<h4>Rotary pairs that stay</h4>")
+    gr.HTML("<h3>Rotary pairs that stay</h3>")
     boxes["pairs"] = pair_editor()
     notes["rope_pairs"] = gr.HTML(elem_id="wrong-rope-pairs")
     with gr.Row(elem_classes="act"):
         by_rule = gr.Button("Reset to the rule", size="sm", elem_id="by-rule")
-    gr.HTML("<h4>Widths, texts and the card</h4>")
+    gr.HTML("<h3>Widths, texts and the card</h3>")
     usual, beside = fields.tune_boxes()
     return boxes | usual, notes | beside, Tuning(targets, spread, by_slider, by_rule, refused)

@@ -34,13 +34,13 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     sweep_id, said_model = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
     address = gr.Textbox(visible="hidden")
     with gr.Column(visible=False) as asking:
-        gr.HTML("<h2>New sweep</h2>")
+        gr.HTML("<h1>New sweep</h1>")
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320, elem_classes="sheet"):
                 entered = _form()
             with gr.Column(scale=7, min_width=320, elem_classes="stick"):
                 with gr.Column(elem_classes="sheet"):
-                    gr.HTML("<h3>What it would do</h3>")
+                    gr.HTML("<h2>What it would do</h2>")
                     grid = gr.HTML(elem_id="grid")
                 start = gr.Button("Start the sweep", variant="primary", elem_id="start-sweep")
                 refused = gr.HTML()
@@ -102,7 +102,7 @@ def read_budgets(text: str) -> list[float]:
 
 def _form() -> list[Any]:
     """The boxes in the order of `read_form`."""
-    gr.HTML("<h3>Model</h3>")
+    gr.HTML("<h2>Model</h2>")
     model = fields.model_box()
     presets = gr.CheckboxGroup(
         [(preset_title(name), name) for name in offered_presets()],
