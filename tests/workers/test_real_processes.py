@@ -65,6 +65,8 @@ def test_kill_9_of_the_child_is_reported_and_resumed(
     assert "memory" in failed.hint
     assert "GB" in failed.hint
     assert "Resume" in failed.hint
+    # its windows and tokens are as few as they may be already
+    assert [fix.changes for fix in failed.fixes] == [{"shard_bytes": 1_000_000_000}]
     assert f"converting {step - 1}/{LAYERS}" in failed.log_tail
     assert len(failed.log_tail.splitlines()) <= 30
     assert failed.peak_memory_bytes is not None
