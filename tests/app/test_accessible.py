@@ -71,7 +71,7 @@ def test_nothing_serious_stands_in_anybodys_way(
             page.goto(site.url + address)
             expect(page.locator("header.bar")).to_be_visible()
             # pages fill themselves after the first paint; what they ask for again and again never ends
-            page.wait_for_timeout(2500)
+            page.wait_for_timeout(1500)
             rules = Axe().run(page).response["violations"]
             for rule in rules:
                 if rule["impact"] in BAD:
