@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core.calibrate.layer_statistics import LayerStatistics
-from core.factor.metrics import INPUT, OUTPUT, Stacked, input_moments
+from core.factor.metrics import INPUT, OUTPUT, Stacked, input_moments, weigh_keys
 from core.factor.svd import FORM, WORK
 from core.modeling import PRE_ROPE
 from core.planning import LayerPlan
@@ -104,7 +104,9 @@ class Factoring:
         self._mean = moments.mean if plan.mean_bias else None
         measured = moments.centred() if plan.mean_bias else moments
         self.inputs = INPUT[recipe.factor_input](measured.damped(shrinkage))
-        output = OUTPUT[recipe.factor_output](self.stacked, statistics)
+        output = weigh_keys(
+            OUTPUT[recipe.factor_output](self.stacked, statistics), len(self.stacked.key), recipe.key_weight
+        )
         self.form = FORM[recipe.factor_form](self.stacked, output, self.inputs)
         self._covariance = statistics.input_covariance.to(WORK)
 

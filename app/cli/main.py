@@ -8,16 +8,31 @@ import typer
 
 from app.cli import jobs, push
 from app.cli.conversion import run_conversion
+from app.cli.options import (
+    CalibrationText,
+    Changes,
+    Dtype,
+    Json,
+    Keep,
+    KvRank,
+    MaxLoss,
+    Model,
+    ModelOrRecipe,
+    PresetName,
+    RecipeFile,
+    Revision,
+    RopeDim,
+)
 from app.cli.output import conversion_lines, reported, show
 from app.cli.profile import run_profile
 from app.cli.recipe import asked_model, said, spec_from_recipe
-from app.cli.request import NO_PRESET, at_most, convert_spec, spec_from_options
+from app.cli.request import at_most, convert_spec, spec_from_options
 from app.services.text_names import with_uploads
 from app.services.widths import cached_words, mean_numbers
 from core.facts import read_facts
 from core.foresight import foresee
 from core.planning import make_plan
-from core.presets import DEFAULT_PRESET, PRESETS
+from core.presets import DEFAULT_PRESET
 from core.profiles import newest_profile
 from core.settings import load_settings
 from core.spec import Calibration, Evaluation, JobSpec, parse_spec
@@ -26,47 +41,6 @@ from core.stages import STAGES
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(jobs.cli, name="jobs")
 cli.command("push")(push.push)
-
-Model = Annotated[str, typer.Argument(help="a local folder, a Hub id, or demo")]
-# a recipe names its model too
-ModelOrRecipe = Annotated[
-    str | None,
-    typer.Argument(metavar="MODEL", help="a local folder, a Hub id, or demo; default: the recipe's"),
-]
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="a whole request as YAML or JSON, - for standard input; other options are laid over it"
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
-PresetName = Annotated[str, typer.Option(help=f"one of: {', '.join(PRESETS)}, {NO_PRESET}")]
-Keep = Annotated[
-    float | None, typer.Option(help="fraction of KV-cache bytes that stays; default: the preset's")
-]
-MaxLoss = Annotated[
-    float | None,
-    typer.Option(
-        help="instead of --keep: the smallest cache that the model's profile predicts to lose no more than "
-        "this, KL to the original in nats per token; 0.1 is about 10 % more perplexity"
-    ),
-]
-RopeDim = Annotated[
-    int | None, typer.Option(help="rotary dims per rope key; none in the pre-rope layout; wins over --keep")
-]
-KvRank = Annotated[int | None, typer.Option(help="latent numbers per KV head; wins over --keep")]
-Revision = Annotated[str | None, typer.Option(help="branch, tag or commit of a Hub model")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="change one choice of the preset's recipe, such as rope_mix=complex; may be given again. "
-        "Dotted names reach the calibration, such as calibration.fisher_tokens=4096",
-    ),
-]
-Dtype = Annotated[str, typer.Option(help="checkpoint, float32, bfloat16 or float16")]
-CalibrationText = Annotated[str, typer.Option(help="UTF-8 file or named text")]
 
 
 @cli.command()

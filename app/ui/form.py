@@ -18,7 +18,7 @@ DEFAULT_BATCH = 8
 RECIPE: tuple[str, ...] = tuple(Recipe.model_fields)
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Positions", ("layout", "rope_select", "rope_select_start", "rope_mix", "freqfold", "rope_derotate")),
-    ("Factors", ("factor_input", "factor_output", "factor_form", "mean_bias", "refit_output")),
+    ("Factors", ("factor_input", "factor_output", "factor_form", "key_weight", "mean_bias", "refit_output")),
     ("Budget", ("allocate",)),
 )
 # what has no effect in the pre-rope layout, where every pair keeps its rotation

@@ -58,6 +58,7 @@ RECIPE_TITLES: Mapping[str, str] = {
     **STAGE_TITLES,
     "rope_select_start": "First pair",
     "freqfold": "FreqFold",
+    "key_weight": "Weight of keys beside values",
     "mean_bias": "Biases carry the mean",
     "refit_output": "W_O is fitted anew",
 }

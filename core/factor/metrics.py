@@ -192,6 +192,15 @@ OUTPUT: Mapping[str, Callable[[Stacked, LayerStatistics], Tensor]] = {
 }
 
 
+def weigh_keys(metric: Tensor, keys: int, weight: float) -> Tensor:
+    """G (n, n) with squared errors of the first `keys` channels counting `weight` times as much."""
+    if weight == 1:
+        return metric
+    scale = torch.ones(len(metric), dtype=WORK, device=metric.device)
+    scale[:keys] = weight**0.5
+    return scale[:, None] * metric * scale
+
+
 def root(matrix: Tensor) -> Tensor:
     """Symmetric square root of a positive semi-definite matrix."""
     values, vectors = torch.linalg.eigh(matrix.to(WORK))

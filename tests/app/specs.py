@@ -52,6 +52,8 @@ def _recipes(draw: st.DrawFn) -> Recipe:
         chosen["rope_select"] = draw(st.sampled_from(["uniform", "logit-damage"]))
     if chosen["rope_select"] == "uniform":
         chosen["rope_select_start"] = draw(st.integers(0, 31))
+    if chosen["factor_form"] == "joint":
+        chosen["key_weight"] = draw(st.floats(0.01, 100))
     return Recipe.model_validate(chosen | {"mean_bias": draw(st.booleans())})
 
 

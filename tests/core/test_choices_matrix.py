@@ -38,6 +38,7 @@ def variants() -> Iterator[tuple[str, str, Any]]:
             if stage != "allocate":
                 yield from ((preset, stage, choice) for choice in known.ready)
         yield from ((preset, "mean_bias", value) for value in (False, True))
+        yield from ((preset, "key_weight", value) for value in (0.25, 4.0))
         yield from ((preset, "freqfold", value) for value in (GRADED, 1, 3))
 
 
@@ -148,9 +149,11 @@ def test_choices_make_a_difference(tiny: Tiny) -> None:
             "rope_derotate",
             "factor_input",
             "factor_output",
+            "key_weight",
             "mean_bias",
         ):
-            ready = STAGES[field].ready if field in STAGES else (False, True)
+            numbers = {"key_weight": (1.0, 8.0), "mean_bias": (False, True)}
+            ready = STAGES[field].ready if field in STAGES else numbers[field]
             own = getattr(PRESETS[preset].recipe, field)
             other = next(one for one in reversed(list(ready)) if one != own)
             changed = tiny.converted(recipe_of(preset, field, other))[0](tokens).logits

@@ -8,7 +8,7 @@ import torch
 from random_layer import Case, Shape, random_case
 from torch import Tensor
 
-from core.convert import Factoring, stack
+from core.convert import Factoring, convert_layer, stack
 from core.factor.metrics import INPUT, OUTPUT, InputMoments, Stacked, input_moments, root
 from core.factor.svd import decompose
 from core.rope.parting import part
@@ -112,6 +112,22 @@ def test_full_rank_gives_the_attention_back_in_every_metric(choice: tuple[str, s
         layout="pre-rope", factor_input=choice[0], factor_output=choice[1], factor_form=form, mean_bias=True
     )
     assert case.difference(case.converted(recipe, keep=1.0)) < 1e-6
+
+
+@pytest.mark.parametrize("layout", ["pre-rope", "latent+rope"])
+def test_the_more_keys_weigh_the_better_they_are_kept(layout: str) -> None:
+    """One latent for both: what the keys gain the values pay for, and 1 is where neither was asked for."""
+    case = random_case()
+    recipe = Recipe(layout=layout, factor_input="root-covariance", factor_output="balanced")
+    found = []
+    for weight in (0.1, 1.0, 10.0):
+        weighed = recipe.model_copy(update={"key_weight": weight})
+        plan = case.plan(weighed, keep=0.4)
+        found.append(convert_layer(case.weights, case.statistics, case.inv_freq, plan, weighed))
+    keys, values = [one.key_error for one in found], [one.value_error for one in found]
+    assert keys == sorted(keys, reverse=True)
+    assert values == sorted(values)
+    assert keys[0] > keys[2] * 1.05
 
 
 def test_input_metrics_are_their_formulas() -> None:

@@ -57,6 +57,12 @@ CONTRADICTIONS = {
         "looks at single heads",
         "logit-damage",
     ),
+    "weighing keys that share nothing": (
+        {"factor_form": "split", "key_weight": 2.0},
+        "key_weight",
+        "latent of their own",
+        "factor_form joint",
+    ),
     "a start of what is not uniform": (
         {"rope_select": "high", "rope_select_start": 3},
         "rope_select_start",
@@ -101,6 +107,7 @@ def test_every_stage_is_a_field_of_the_recipe() -> None:
     assert set(STAGES) == set(Recipe.model_fields) - {
         "rope_select_start",
         "freqfold",
+        "key_weight",
         "mean_bias",
         "refit_output",
     }
