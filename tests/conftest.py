@@ -18,6 +18,9 @@ settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# two test processes, and the jobs they start, share the cores: threads of torch that wait for each other spin
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLA_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
