@@ -8,6 +8,7 @@ conversion with viewers beside the mean of those before and after it without.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -27,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 VIEWERS = 50
 WATCHED_SECONDS = 20
+# a page asks several things while it opens; afterwards what it repeats most rarely comes twice in this time
+OPENING_SECONDS, LEARNED_SECONDS = 6, 34
 # long enough to be a conversion, short enough to be done three times
 JOB = {
     "model": "demo",
@@ -65,15 +68,14 @@ def learn(url: str) -> list[Poll]:
                 body = json.loads(request.post_data)
                 asked.setdefault(body["fn_index"], []).append((time.monotonic(), body))
 
-        page.on("request", note)
         page.goto(url)
-        page.wait_for_timeout(WATCHED_SECONDS * 1000)
-    repeated = [calls for calls in asked.values() if len(calls) > 1]
+        page.wait_for_timeout(OPENING_SECONDS * 1000)
+        page.on("request", note)
+        page.wait_for_timeout(LEARNED_SECONDS * 1000)
     return [
-        Poll(calls[-1][1], (calls[-1][0] - calls[1][0]) / max(1, len(calls) - 2))
-        if len(calls) > 2
-        else Poll(calls[-1][1], calls[1][0] - calls[0][0])
-        for calls in repeated
+        Poll(calls[-1][1], (calls[-1][0] - calls[0][0]) / (len(calls) - 1))
+        for calls in asked.values()
+        if len(calls) > 1
     ]
 
 
@@ -83,7 +85,8 @@ async def look(url: str, polls: list[Poll], number: int, until: asyncio.Event, s
     async with httpx.AsyncClient(timeout=30) as client, asyncio.TaskGroup() as group:
         beat = group.create_task(_beat(client, url, session))
         asking = [group.create_task(_ask(client, url, session, poll, number, until, seen)) for poll in polls]
-        await asyncio.wait(asking)
+        await until.wait()
+        await asyncio.gather(*asking)
         beat.cancel()
 
 
@@ -102,8 +105,9 @@ async def _ask(
     until: asyncio.Event,
     seen: Seen,
 ) -> None:
+    seconds = poll.seconds
     # people do not open their pages at the same moment
-    await asyncio.sleep(poll.seconds * (number % VIEWERS) / VIEWERS)
+    await asyncio.sleep(seconds * (number % VIEWERS) / VIEWERS)
     while not until.is_set():
         started = time.monotonic()
         try:
@@ -113,11 +117,21 @@ async def _ask(
             seen.answers += 1
             if answer.status_code != 200:
                 seen.errors.append(f"{answer.status_code}: {answer.text[:200]}")
+            else:
+                seconds = _pace(answer.json(), seconds)
         except httpx.HTTPError as error:
             seen.errors.append(repr(error))
         took = time.monotonic() - started
         seen.slowest = max(seen.slowest, took)
-        await asyncio.sleep(max(0.0, poll.seconds - took))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(until.wait(), max(0.0, seconds - took))
+
+
+def _pace(answer: dict[str, Any], seconds: float) -> float:
+    """How long until the page asks again: an answer may set its timer, which is all it says in numbers."""
+    updates = [one for one in answer["data"] if isinstance(one, dict) and one.get("__type__") == "update"]
+    said = [one["value"] for one in updates if isinstance(one.get("value"), int | float)]
+    return float(said[-1]) if said else seconds
 
 
 async def follow(url: str, job_id: str, until: asyncio.Event) -> list[int]:
