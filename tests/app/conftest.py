@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A web application on a real SQLite record, and a job that went its whole way through that record."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.testclient import TestClient
+from playwright.sync_api import Browser
 
 from app.main import create_api, create_app
 from app.services.workbench import Workbench
@@ -14,6 +18,10 @@ from core.events import Event, Figure, Log, Metric, Progress, StageStarted
 from core.settings import Settings
 from core.spec import JobSpec
 from core.store.artefacts import describe
+from tests.browser import launch
+
+if TYPE_CHECKING:
+    from tests.app.browsing import Site
 
 LAYERS, HEADS, PAIRS = 4, 2, 8
 
@@ -31,6 +39,23 @@ class CountingBell:
     def ring_chat(self) -> bool:
         self.rung.append("chat")
         return True
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for the tests of one file."""
+    with launch() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Site]:
+    """The page on a real server with an empty record; a file that needs something in it has its own."""
+    # browsing rings the bell of this file
+    from tests.app.browsing import running_site
+
+    with running_site(tmp_path_factory.mktemp("site"), tiny_checkpoint) as site:
+        yield site
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from core.events import Progress, StageStarted
 from core.spec import JobSpec
 from tests.app.browsing import Site, running_site
 from tests.app.conftest import LAYERS, finish_job
-from tests.browser import DESKTOP, PHONE, launch, open_page
+from tests.browser import DESKTOP, PHONE, open_page
 
 pytestmark = pytest.mark.browser
 # what axe calls minor or moderate is a matter of taste in its own words; these two keep somebody out
@@ -35,12 +35,6 @@ def site(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         store.fail(job_id, job_id, "killed (signal 9)", "use less memory", "the last line", 1_000_000)
         store.submit(JobSpec())
         yield site
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as browser:
-        yield browser
 
 
 def addresses(site: Site) -> dict[str, str]:

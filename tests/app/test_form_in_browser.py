@@ -2,28 +2,14 @@
 """The form as a person fills it in, in a real browser on a real server. The engine is not needed here."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.app.browsing import Site, choose, drag_to, pick, running_site
-from tests.browser import launch, open_page
+from tests.app.browsing import Site, choose, drag_to, pick
+from tests.browser import open_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("site"), tiny_checkpoint) as site:
-        yield site
 
 
 def test_three_clicks_from_model_to_job(browser: Browser, site: Site) -> None:

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from core.spec import JobSpec
 from tests.app.browsing import Site, running_site
 from tests.app.real_jobs import run_job, tiny_request
-from tests.browser import DESKTOP, PHONE, launch, open_page
+from tests.browser import DESKTOP, PHONE, open_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 SHOTS = Path(__file__).parents[1] / "_shots"
@@ -27,12 +27,6 @@ class Made:
     site: Site
     quality: str
     fast: str
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 """Jobs as a person sees them, in a real browser on a real server. The engine is not needed here."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,24 +10,12 @@ from playwright.sync_api import Browser, expect
 from core.events import Log
 from core.spec import JobSpec
 from core.store.views import FINAL
-from tests.app.browsing import Site, running_site
+from tests.app.browsing import Site
 from tests.app.conftest import finish_job
-from tests.browser import DESKTOP, PHONE, launch, open_page
+from tests.browser import DESKTOP, PHONE, open_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 SHOTS = Path(__file__).parents[1] / "_shots"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("site"), tiny_checkpoint) as site:
-        yield site
 
 
 def test_an_empty_list_starts_the_demo_in_one_click(browser: Browser, site: Site) -> None:

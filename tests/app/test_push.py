@@ -14,7 +14,7 @@ from app.services.push import PushError, push
 from tests.app.browsing import Site, running_site
 from tests.app.conftest import finish_job
 from tests.app.hub_writer import TOKEN, HubWriter, accepting
-from tests.browser import PHONE, launch, open_page
+from tests.browser import PHONE, open_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 CLI = Path(sys.executable).parent / "mla-workbench"
@@ -37,12 +37,6 @@ def hub() -> Iterator[HubWriter]:
 def environment(hub: HubWriter) -> dict[str, str]:
     """The client reads these when it is imported. Its own storage protocol needs servers of its own."""
     return {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

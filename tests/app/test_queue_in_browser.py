@@ -2,8 +2,6 @@
 """The queue as a person steers it, by mouse and by keyboard, in a real browser on a real server."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -11,23 +9,11 @@ from playwright.sync_api import Browser, Page, expect
 from core.fixes import less_memory
 from core.spec import JobSpec
 from core.store.views import State
-from tests.app.browsing import Site, running_site
+from tests.app.browsing import Site
 from tests.app.conftest import finish_job
-from tests.browser import PHONE, launch, open_page
+from tests.browser import PHONE, open_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("site"), tiny_checkpoint) as site:
-        yield site
 
 
 def press(page: Page, title: str, job: str) -> None:

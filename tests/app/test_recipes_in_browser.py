@@ -15,18 +15,12 @@ from core.calibrate.tokens import tokenize
 from core.spec import JobSpec
 from core.weights.locate import DEMO_FOLDER
 from tests.app.browsing import Site, choose, drag_to, running_site
-from tests.browser import PHONE, launch, open_page
+from tests.browser import PHONE, open_page
 from tests.core.hub_server import Hub, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 
 PROSE = "The cache of a transformer grows with every token it has read. " * 400
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -2,30 +2,16 @@
 """A sweep as a person starts, watches and cancels it, in a real browser on a real server."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core.events import Metric
 from core.store.views import State
-from tests.app.browsing import Site, running_site
-from tests.browser import PHONE, launch, open_page
+from tests.app.browsing import Site
+from tests.browser import PHONE, open_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("site"), tiny_checkpoint) as site:
-        yield site
 
 
 def write(page: Page, budgets: str) -> None:

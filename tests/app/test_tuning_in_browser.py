@@ -15,7 +15,7 @@ from core.profiling import make_profile
 from core.spec import Calibration, JobSpec
 from core.weights.locate import DEMO_FOLDER
 from tests.app.browsing import Site, choose, drag_to, running_site
-from tests.browser import DESKTOP, PHONE, launch, open_page
+from tests.browser import DESKTOP, PHONE, open_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 SHOTS = Path(__file__).parents[1] / "_shots"
@@ -28,12 +28,6 @@ class Silent:
 
     def emit(self, event: object) -> None:
         del event
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -228,6 +228,7 @@ def main(viewers: int) -> None:
 
     home = Path(tempfile.mkdtemp(prefix="viewers-"))
     shared = Settings(data_dir=ROOT / "build" / "test-home").models_dir
+    shared.mkdir(parents=True, exist_ok=True)
     (home / "models").symlink_to(shared)
     url = f"http://127.0.0.1:{(port := free_port())}"
     environment = os.environ | {"MLA_DATA_DIR": str(home), "MLA_PORT": str(port), "PYTHONPATH": str(ROOT)}
@@ -246,6 +247,11 @@ def main(viewers: int) -> None:
         served.send_signal(signal.SIGINT)
         served.wait(timeout=60)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def test_what_viewers_cost() -> None:
+    """Printed, for `make bench`."""
+    main(VIEWERS)
 
 
 if __name__ == "__main__":
