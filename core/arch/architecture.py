@@ -21,6 +21,8 @@ class Architecture:
     layer: str = "model.layers.{i}"
     embedding: str = "model.embed_tokens"
     final_norm: str = "model.norm"
+    # (gate or "", up, down) inside a layer; None where they are fused or a mixture of experts
+    mlp: tuple[str, str, str] | None = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
     # rotations whose frequencies are fixed when the model is loaded; the others change with the context
     # length (dynamic, longrope) and cannot be written down as one inv_freq per layer
     rope_types: tuple[str, ...] = ("default", "linear", "llama3", "yarn")
