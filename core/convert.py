@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from core.calibrate.layer_statistics import LayerStatistics
+from core.factor.local import WORK
 from core.factor.metrics import INPUT, OUTPUT, Stacked, input_moments, weigh_keys
-from core.factor.svd import FORM, WORK
+from core.factor.svd import FORM
 from core.modeling import PRE_ROPE
 from core.planning import LayerPlan
 from core.rope.parting import part

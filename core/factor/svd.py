@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.factor.metrics import Stacked, root
-
-WORK = (
-    torch.float64
-)  # float32 SVD leaves 1e-6 of the largest singular value in directions that are exactly zero
+from core.factor.local import local_factors
+from core.factor.metrics import Stacked
 
 
 @dataclass(frozen=True)
@@ -27,44 +24,12 @@ class Factors:
     v_up: Tensor
 
 
-@dataclass(frozen=True)
-class Decomposition:
-    """Every rank of one factorisation: up (n, m) and down (m, d), most important first.
-
-    squares (m): what each further rank takes off the squared error in the metrics.
-    """
-
-    up: Tensor
-    down: Tensor
-    squares: Tensor
-
-    def truncated(self, rank: int) -> tuple[Tensor, Tensor]:
-        """(up, down) of the best approximation of rank `rank`."""
-        return self.up[:, :rank], self.down[:rank]
-
-
-def decompose(matrix: Tensor, output: Tensor, inputs: Tensor) -> Decomposition:
-    """Factors up, down whose every truncation minimises ||G^{1/2} (W - up down) P||_F (Eckart-Young).
-
-    matrix W (n, d); output G (n, n), inputs P (d, d), symmetric. With G^{1/2} W P = U S V^T the optimum is
-    down = V_r^T P^{-1} and up = W P V_r. Rows of `down` have length one, so that the cached latent keeps the
-    scale of the inputs, and their largest entry is positive, so that equal inputs give equal bytes.
-    """
-    matrix = matrix.to(WORK)
-    _, singular, vt = torch.linalg.svd(root(output) @ matrix @ inputs, full_matrices=False)
-    up, down = matrix @ inputs @ vt.T, vt @ torch.linalg.pinv(inputs, hermitian=True)
-    length = down.norm(dim=1, keepdim=True).clamp_min(torch.finfo(WORK).tiny)
-    largest = down.abs().argmax(dim=1, keepdim=True)
-    scale = torch.where(down.gather(1, largest) < 0, -length, length)
-    return Decomposition(up * scale.T, down / scale, singular.square())
-
-
 class Joint:
     """SVD_joint: [W_K,nope; W_V] with every head stacked, one shared latent (MHA2MLA, eq. 10)."""
 
     def __init__(self, stacked: Stacked, output: Tensor, inputs: Tensor) -> None:
         self._keys = len(stacked.key)
-        self._both = decompose(stacked.both, output, inputs)
+        self._both = local_factors(stacked.both, inputs, output)
 
     def squares(self) -> Tensor:
         """What each further number of the latent saves, largest first."""
@@ -73,7 +38,7 @@ class Joint:
     def factors(self, k_rank: int, v_rank: int) -> Factors:
         """k_rank == v_rank is the width of the latent."""
         del v_rank
-        up, down = self._both.truncated(k_rank)
+        up, down = self._both.at(k_rank)
         return Factors(down, up[: self._keys], up[self._keys :])
 
 
@@ -82,8 +47,8 @@ class Split:
 
     def __init__(self, stacked: Stacked, output: Tensor, inputs: Tensor) -> None:
         keys = len(stacked.key)
-        self._key = decompose(stacked.key, output[:keys, :keys], inputs)
-        self._value = decompose(stacked.value, output[keys:, keys:], inputs)
+        self._key = local_factors(stacked.key, inputs, output[:keys, :keys])
+        self._value = local_factors(stacked.value, inputs, output[keys:, keys:])
 
     def squares(self) -> Tensor:
         """What each further number saves, half of them on each side; what one lacks the other gives."""
@@ -94,8 +59,8 @@ class Split:
 
     def factors(self, k_rank: int, v_rank: int) -> Factors:
         """A latent of k_rank + v_rank numbers."""
-        k_up, k_down = self._key.truncated(k_rank)
-        v_up, v_down = self._value.truncated(v_rank)
+        k_up, k_down = self._key.at(k_rank)
+        v_up, v_down = self._value.at(v_rank)
         return Factors(torch.cat([k_down, v_down]), k_up, v_up)
 
 

@@ -9,8 +9,8 @@ from random_layer import Case, Shape, random_case
 from torch import Tensor
 
 from core.convert import Factoring, convert_layer, stack
+from core.factor.local import local_factors
 from core.factor.metrics import INPUT, OUTPUT, InputMoments, Stacked, input_moments, root
-from core.factor.svd import decompose
 from core.rope.parting import part
 from core.rope.split import affine
 from core.spec import Recipe
@@ -49,7 +49,7 @@ def test_root_covariance_cholesky_and_output_pca_are_one_product(rank: int) -> N
     main directions of W C W^T (TransMLA) give the same W'."""
     case = random_case()
     weight, moments = stacked_of(case).both, case.statistics.input_covariance
-    up, down = decompose(weight, eye(len(weight)), root(moments)).truncated(rank)
+    up, down = local_factors(weight, root(moments)).at(rank)
     lower = torch.linalg.cholesky(moments)
     left, singular, right = torch.linalg.svd(weight @ lower, full_matrices=False)
     svd_llm = (left[:, :rank] * singular[:rank]) @ right[:rank] @ torch.linalg.inv(lower)
@@ -64,8 +64,8 @@ def test_no_small_change_of_the_factors_is_better_in_both_metrics() -> None:
     stacked, rank = stacked_of(case), 10
     output, inputs = metrics_of(case, ("root-covariance", "fisher"), stacked)
     weight, left = stacked.both, root(output)
-    found = decompose(weight, output, inputs)
-    up, down = found.truncated(rank)
+    found = local_factors(weight, inputs, output)
+    up, down = found.at(rank)
 
     def error(up: Tensor, down: Tensor) -> float:
         return float((left @ (weight - up @ down) @ inputs).square().sum())
@@ -91,15 +91,15 @@ def test_loss_falls_with_every_rank_to_nothing(choice: tuple[str, str]) -> None:
     stacked = stacked_of(case)
     output, inputs = metrics_of(case, choice, stacked)
     weight, left = stacked.both, root(output)
-    found = decompose(weight, output, inputs)
+    found = local_factors(weight, inputs, output)
     losses = []
     for rank in range(len(found.squares) + 1):
-        up, down = found.truncated(rank)
+        up, down = found.at(rank)
         losses.append((left @ (weight - up @ down) @ inputs).square().sum())
     saved = -torch.stack(losses).diff()
     assert (saved - found.squares).abs().max() < ROUNDING * float(losses[0])
     assert (found.squares.diff() <= 0).all()
-    up, down = found.truncated(len(found.squares))
+    up, down = found.at(len(found.squares))
     assert relative(up @ down, weight) < 1e-6  # P and G are inverted on the way
 
 
@@ -174,7 +174,7 @@ def test_balanced_keys_are_scaled_to_the_values_as_by_transmla() -> None:
     case = random_case()
     stacked, rank = stacked_of(case), 12
     output, inputs = metrics_of(case, ("root-covariance", "balanced"), stacked)
-    up, down = decompose(stacked.both, output, inputs).truncated(rank)
+    up, down = local_factors(stacked.both, inputs, output).at(rank)
 
     def mean_norm(weight: Tensor) -> Tensor:
         return (case.x @ weight.T).square().mean(dim=0).sqrt().mean()

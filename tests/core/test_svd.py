@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from core.factor.local import local_factors
 from core.factor.metrics import Stacked
-from core.factor.svd import FORM, Factors, decompose
+from core.factor.svd import FORM, Factors
 
 # float64 rounding of a product of a few hundred terms of size one
 ROUNDING = 1e-11
@@ -27,7 +28,7 @@ def eye(size: int) -> Tensor:
 
 def plain(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """(up, down) without metrics."""
-    return decompose(matrix, eye(matrix.shape[0]), eye(matrix.shape[1])).truncated(rank)
+    return local_factors(matrix, eye(matrix.shape[1])).at(rank)
 
 
 def factored(form: str, key: Tensor, value: Tensor, k_rank: int, v_rank: int) -> Factors:
@@ -112,3 +113,29 @@ def test_a_matrix_of_low_rank_is_reproduced_by_that_rank() -> None:
     up, down = plain(left @ right, 6)
     assert (up @ down - left @ right).abs().max() < ROUNDING
     assert plain(torch.eye(4), 2)[0].dtype == torch.float64
+
+
+def test_output_weights_can_be_a_diagonal_or_left_out() -> None:
+    """(n) is the diagonal of (n, n), and None is the identity."""
+    matrix = torch.cat(weights()).double()
+    weight = torch.rand(len(matrix), generator=torch.Generator().manual_seed(1)).double() + 0.1
+    short, whole = local_factors(matrix, eye(D), weight), local_factors(matrix, eye(D), weight.diag())
+    none, identity = local_factors(matrix, eye(D)), local_factors(matrix, eye(D), eye(len(matrix)))
+    for one, other in ((short, whole), (none, identity)):
+        assert (one.squares - other.squares).abs().max() < ROUNDING * float(one.squares[0])
+        assert (one.up[:, :9] @ one.down[:9] - other.up[:, :9] @ other.down[:9]).abs().max() < ROUNDING
+
+
+def test_the_tail_is_the_error_in_both_metrics() -> None:
+    """||G^{1/2} (W - U_r D_r) P||^2 for every rank, and nothing is left at full rank."""
+    matrix = torch.cat(weights()).double()
+    draw = torch.Generator().manual_seed(2)
+    weight = torch.rand(len(matrix), generator=draw).double() + 0.1
+    inputs = torch.randn(D, D, generator=draw).double()
+    inputs = inputs @ inputs.T
+    found = local_factors(matrix, inputs, weight)
+    for rank in (0, 1, 17, D):
+        up, down = found.at(rank)
+        error = (weight.sqrt()[:, None] * (matrix - up @ down) @ inputs).square().sum()
+        # P has a condition number of 1e4 and is inverted on the way
+        assert found.tail(rank) == pytest.approx(float(error), rel=1e-8, abs=1e-8 * found.tail(0))
