@@ -16,6 +16,10 @@ What else is cached, and how a key is scored, is the layer's layout:
 Prefill expands keys and values and runs SDPA. Decode never does: U_v moves behind the weighted sum, which
 runs over latents. U_k moves to the query (latent+rope), or keys are rebuilt a tile of positions at a time,
 since a rotation stands between U_k and the query (pre-rope).
+
+A model that norms every head's query and key (qk_norm: Qwen3, Gemma 3) keeps the projections and norms it
+has. A normed key is not linear in x, so the latent is a linear map of u = [normed keys; values] instead, and
+each head's query a linear map of its normed query; what is cached, and everything behind it, is the same.
 """
 
 import warnings
@@ -42,6 +46,8 @@ class LatentShape:
     U_k reads the first `k_rank` channels of the latent, U_v the last `v_rank`: both are the whole latent when
     keys and values share it, and they add up to it when each has its own part. A pre-rope layer caches no
     rotated key, so its `groups` is 0, and all of a rebuilt key rotates, so its `qk_nope_head_dim` is 0.
+    With `qk_norm`, heads of the projections before the norms are v_head_dim wide, and `q_bias` says that all
+    three have biases. `softcap` c bounds the scores s: c tanh(s / c), before the mask (Gemma 2).
     """
 
     kv_lora_rank: int
@@ -56,6 +62,8 @@ class LatentShape:
     o_bias: bool
     k_b_bias: bool = False
     layout: str = LATENT_ROPE
+    qk_norm: bool = False
+    softcap: float | None = None
 
     @property
     def cached_rope_numbers(self) -> int:
@@ -81,6 +89,8 @@ class LatentShape:
             raise ValueError(f"qk_rope_head_dim is {self.qk_rope_head_dim}, expected an even number")
         if self.qk_nope_head_dim < 0 or self.qk_nope_head_dim + self.qk_rope_head_dim < 1:
             raise ValueError("a head has neither rotary nor other dims")
+        if self.softcap is not None and self.softcap <= 0:
+            raise ValueError(f"softcap is {self.softcap}, expected a positive number or none")
         if self.layout == PRE_ROPE:
             if self.groups or self.qk_nope_head_dim:
                 raise ValueError("a pre-rope layer has no cached rope key (groups 0) and only rotary dims")
@@ -135,6 +145,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((real * cos - imaginary * sin, imaginary * cos + real * sin), dim=-1)
 
 
+def exact_dtype(states: Tensor) -> torch.dtype:
+    """What a softmax is computed in: at least float32, and float64 for a float64 model."""
+    return torch.promote_types(states.dtype, torch.float32)
+
+
 def masked(scores: Tensor, mask: Tensor | None) -> Tensor:
     """Scores (batch, heads, tokens, cached) under a mask: bool, or added to them.
 
@@ -152,7 +167,7 @@ def slot_positions(position_ids: Tensor, past: int | Tensor, cached: int) -> Ten
 
     The new tokens stand after `past` slots, where they say. Those before are contiguous up to the first of
     them: RoPE is relative, so left padding may give their first slots any number. Behind them is the empty
-    end of a static cache, which no one attends to.
+    end of a static cache, which no one attends to. A sliding cache has given up the oldest slots.
     """
     slots = torch.arange(cached, device=position_ids.device) - past
     nearest = slots.clamp(0, position_ids.shape[1] - 1)
@@ -174,8 +189,12 @@ class LatentAttention(nn.Module):
         scaling: float,
         dropout: float,
         layer_idx: int,
+        norms: tuple[nn.Module, nn.Module] | None = None,
     ) -> None:
-        """`scaling` multiplies the scores: the original layer's, whatever the widths became."""
+        """`scaling` multiplies the scores: the original layer's, whatever the widths became.
+
+        norms: the original's, of a head's query and key, where the shape has qk_norm.
+        """
         super().__init__()
         self.shape = shape
         self.heads = heads
@@ -188,9 +207,19 @@ class LatentAttention(nn.Module):
         self.tile = TILE
 
         rope, nope = shape.qk_rope_head_dim, shape.qk_nope_head_dim
-        cached = shape.kv_lora_rank + shape.cached_rope_numbers
-        self.q_proj = nn.Linear(hidden_size, heads * (nope + rope), bias=shape.q_bias)
-        self.kv_a_proj_with_mqa = nn.Linear(hidden_size, cached, bias=shape.kv_a_bias)
+        cached, width = shape.kv_lora_rank + shape.cached_rope_numbers, hidden_size
+        if norms is None:
+            self.q_proj = nn.Linear(hidden_size, heads * (nope + rope), bias=shape.q_bias)
+        else:
+            head = shape.v_head_dim
+            self.q_norm, self.k_norm = norms
+            self.q_proj = nn.Linear(hidden_size, heads * head, bias=shape.q_bias)
+            self.k_proj = nn.Linear(hidden_size, kv_heads * head, bias=shape.q_bias)
+            self.v_proj = nn.Linear(hidden_size, kv_heads * head, bias=shape.q_bias)
+            # one map per head, below each other: (heads, d_n + d_r, head)
+            self.q_b_proj = nn.Linear(head, heads * (nope + rope), bias=False)
+            width = 2 * kv_heads * head
+        self.kv_a_proj_with_mqa = nn.Linear(width, cached, bias=shape.kv_a_bias)
         with warnings.catch_warnings():
             # a layer that keeps all its rotary dims has no other key dims: its U_k is empty on purpose
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
@@ -228,11 +257,13 @@ class LatentAttention(nn.Module):
         q_nope, q_rope, latent, k_rope = self._project(hidden_states, position_ids)
         if past_key_values is not None:
             latent, k_rope = past_key_values.update(latent, k_rope, self.layer_idx)
-            past = past_key_values.get_seq_length(self.layer_idx) - tokens
+            # a sliding cache has seen more tokens than it has slots
+            seen, slots = past_key_values.get_seq_length(self.layer_idx), latent.shape[2]
+            past = (seen.clamp_max(slots) if isinstance(seen, Tensor) else min(seen, slots)) - tokens
         if attention_mask is None and tokens > 1:
             # cached beyond the new tokens is the empty end of a static cache: causality hides it anyway
             latent, k_rope = latent[:, :, :tokens], k_rope[:, :, :tokens]
-            if is_absorbed:
+            if is_absorbed or self.shape.softcap is not None:
                 attention_mask = torch.ones(tokens, tokens, dtype=torch.bool, device=latent.device).tril()
         latent = latent.squeeze(1)
         if self.shape.layout == PRE_ROPE:
@@ -257,8 +288,10 @@ class LatentAttention(nn.Module):
         """
         shape = self.shape
         query = self.q_proj(hidden_states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        if shape.qk_norm:
+            query = torch.einsum("bhtd,hed->bhte", self.q_norm(query), self._query_maps())
         q_nope, q_rope = query.split((shape.qk_nope_head_dim, shape.qk_rope_head_dim), dim=-1)
-        latent, k_rope = self.kv_a_proj_with_mqa(hidden_states).split(
+        latent, k_rope = self.kv_a_proj_with_mqa(self._read_by_latent(hidden_states)).split(
             (shape.kv_lora_rank, shape.cached_rope_numbers), dim=-1
         )
         cos, sin = self._rotations(position_ids, hidden_states.dtype)
@@ -269,6 +302,17 @@ class LatentAttention(nn.Module):
             return q_nope, q_rope, latent.unsqueeze(1), k_rope.unsqueeze(1)
         k_rope = k_rope.unflatten(-1, (shape.groups, shape.qk_rope_head_dim)).transpose(1, 2)
         return q_nope, q_rope, latent.unsqueeze(1), rotate(k_rope, cos, sin)
+
+    def _query_maps(self) -> Tensor:
+        """What each head makes of its normed query: (heads, d_n + d_r, v_head_dim)."""
+        return self.q_b_proj.weight.view(self.heads, -1, self.shape.v_head_dim)
+
+    def _read_by_latent(self, hidden_states: Tensor) -> Tensor:
+        """What the latent is a linear map of: x itself, or [normed keys; values], (batch, tokens, width)."""
+        if not self.shape.qk_norm:
+            return hidden_states
+        key = self.k_norm(self.k_proj(hidden_states).unflatten(-1, (self.kv_heads, -1))).flatten(2)
+        return torch.cat((key, self.v_proj(hidden_states)), dim=-1)
 
     def _rotations(self, position_ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """cos and sin, (batch or 1, groups, tokens, d_r/2); angles in float32, as in transformers."""
@@ -295,7 +339,7 @@ class LatentAttention(nn.Module):
         return rotate(key, *self._rotations(positions, key.dtype))
 
     def _attend_expanded(self, query: Tensor, key: Tensor, latent: Tensor, mask: Tensor | None) -> Tensor:
-        """SDPA over whole keys and values.
+        """SDPA over whole keys and values; it knows no soft-cap, so it does not run for a layer that has one.
 
         query: (batch, heads, tokens, d_n + d_r), key: (batch, kv_heads, cached, d_n + d_r), latent: (batch,
         cached, r).  Returns (batch, heads, tokens, v_head_dim).
@@ -304,6 +348,8 @@ class LatentAttention(nn.Module):
         value = self.v_b_proj(latent[..., shape.kv_lora_rank - shape.v_rank :])
         value = value.unflatten(-1, (self.kv_heads, shape.v_head_dim)).transpose(1, 2)
         copies = self.heads // self.kv_heads
+        if shape.softcap is not None:
+            return self._attend_openly(query, key, value, mask)
         # fused kernels share KV heads only without a mask and at equal widths
         is_shared = mask is None and key.shape[-1] == value.shape[-1]
         if not is_shared:
@@ -319,6 +365,14 @@ class LatentAttention(nn.Module):
             enable_gqa=is_shared and copies > 1,
         )
 
+    def _attend_openly(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """What SDPA would do, with the scores in the open; shapes as in `_attend_expanded`."""
+        by_kv_head = query.unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
+        scores = (by_kv_head @ key.transpose(2, 3)).view(*query.shape[:3], key.shape[2])
+        weights = self._weights_of(scores, mask).to(value.dtype)
+        mixed: Tensor = weights.unflatten(1, (self.kv_heads, -1)).flatten(2, 3) @ value
+        return mixed.view(*query.shape[:3], value.shape[-1])
+
     def _attend_absorbed(
         self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None
     ) -> Tensor:
@@ -332,11 +386,8 @@ class LatentAttention(nn.Module):
         q_latent = torch.einsum("bghtd,gdk->bghtk", q_nope.unflatten(1, (self.kv_heads, -1)), up_k)
         scores = q_latent.flatten(1, 3) @ latent[..., : shape.k_rank].transpose(1, 2)
         rope_scores = q_rope.unflatten(1, (shape.groups, -1)).flatten(2, 3) @ k_rope.transpose(2, 3)
-        # at least float32, and float64 for a float64 model
-        exact = torch.promote_types(scores.dtype, torch.float32)
-        scores = scores.view(-1, self.heads, tokens, latent.shape[1]).to(exact)
-        scores = masked((scores + rope_scores.view_as(scores)) * self.scaling, mask)
-        weights = F.dropout(scores.softmax(dim=-1).to(latent.dtype), self.dropout, self.training)
+        scores = scores.view(-1, self.heads, tokens, latent.shape[1]).to(exact_dtype(scores))
+        weights = self._weights_of(scores + rope_scores.view_as(scores), mask).to(latent.dtype)
         mixed = weights.flatten(1, 2) @ latent[..., shape.kv_lora_rank - shape.v_rank :]
         return self._values_of(mixed.view(-1, self.heads, tokens, shape.v_rank))
 
@@ -348,8 +399,7 @@ class LatentAttention(nn.Module):
         Returns (batch, heads, tokens, v_head_dim).
         """
         shape, tokens = self.shape, query.shape[2]
-        # at least float32, and float64 for a float64 model
-        exact = torch.promote_types(query.dtype, torch.float32)
+        exact = exact_dtype(query)
         highest = torch.full((*query.shape[:3], 1), torch.finfo(exact).min, dtype=exact, device=query.device)
         total, mixed = torch.zeros_like(highest), torch.zeros_like(highest).expand(-1, -1, -1, shape.v_rank)
         # heads that read one KV head are rows of one matrix: (batch, kv_heads, heads of it * tokens, d_r)
@@ -360,7 +410,7 @@ class LatentAttention(nn.Module):
             part = latent[:, tile]
             key = self._rebuilt_keys(part, positions[:, tile])
             scores = (query @ key.transpose(2, 3)).view(-1, self.heads, tokens, part.shape[1])
-            scores = masked(scores.to(exact) * self.scaling, None if mask is None else mask[..., tile])
+            scores = self._finished(scores.to(exact), None if mask is None else mask[..., tile])
             higher = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
             decay, weights = (highest - higher).exp(), (scores - higher).exp()
             total = total * decay + weights.sum(dim=-1, keepdim=True)
@@ -370,11 +420,27 @@ class LatentAttention(nn.Module):
             highest = higher
         return self._values_of((mixed / total).to(latent.dtype))
 
+    def _finished(self, scores: Tensor, mask: Tensor | None) -> Tensor:
+        """Products of queries and keys as they enter the softmax: scaled, capped and masked."""
+        scores, cap = scores * self.scaling, self.shape.softcap
+        return masked(scores if cap is None else cap * torch.tanh(scores / cap), mask)
+
+    def _weights_of(self, scores: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention weights (batch, heads, tokens, cached) of products of queries and keys."""
+        scores = self._finished(scores.to(exact_dtype(scores)), mask)
+        return F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
+
     def _values_of(self, mixed: Tensor) -> Tensor:
         """U_v behind the sum: (batch, heads, tokens, v_rank) -> (batch, heads, tokens, v_head_dim)."""
         up_v = self.v_b_proj.weight.view(self.kv_heads, self.shape.v_head_dim, self.shape.v_rank)
         mixed = mixed.unflatten(1, (self.kv_heads, -1))
         return torch.einsum("bghtk,gdk->bghtd", mixed, up_v).flatten(1, 2)
+
+
+def rope_scaling(rotary: Any, attention: Any) -> float:
+    """What the original multiplies cos and sin by; Gemma 3 has a rotary table for each type of layer."""
+    own = getattr(rotary, f"{getattr(attention, 'layer_type', None)}_attention_scaling", None)
+    return float(rotary.attention_scaling if own is None else own)
 
 
 class MLAForCausalLM(PreTrainedModel, GenerationMixin):
@@ -389,27 +455,36 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: MLAConfig) -> None:
         super().__init__(config)
-        # inherits whatever is active: the meta device and the dtype of from_pretrained
-        base = AutoModelForCausalLM.from_config(
-            config.base(), attn_implementation=config._attn_implementation, dtype=torch.get_default_dtype()
-        )
-        # yarn multiplies cos and sin, so every original score, by a constant squared
-        rope_scaling = base.model.rotary_emb.attention_scaling**2
+        base = self._original(config)
         for index, (layer, shape) in enumerate(zip(base.model.layers, config.shapes(), strict=True)):
+            old = layer.self_attn
             layer.self_attn = LatentAttention(
                 shape,
                 hidden_size=config.hidden_size,
                 heads=config.num_attention_heads,
                 kv_heads=config.num_key_value_heads,
-                scaling=layer.self_attn.scaling * rope_scaling,
-                dropout=layer.self_attn.attention_dropout,
+                # yarn multiplies cos and sin, so every original score, by a constant squared
+                scaling=old.scaling * rope_scaling(base.model.rotary_emb, old) ** 2,
+                dropout=old.attention_dropout,
                 layer_idx=index,
+                norms=(old.q_norm, old.k_norm) if shape.qk_norm else None,
             )
         for name, child in base.named_children():
             self.add_module(name, child)
         self._base_class = type(base)
         self._tied_weights_keys = base._tied_weights_keys
         self.post_init()
+
+    @staticmethod
+    def _original(config: MLAConfig) -> Any:
+        """The original architecture, on whatever device and in whatever dtype is active."""
+        # SDPA knows no soft-cap, so a model that has one refuses it; its eager masks are added to the scores
+        is_capped = any(shape.softcap is not None for shape in config.shapes())
+        return AutoModelForCausalLM.from_config(
+            config.base(),
+            attn_implementation="eager" if is_capped else config._attn_implementation,
+            dtype=torch.get_default_dtype(),
+        )
 
     def forward(
         self,

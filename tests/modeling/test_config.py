@@ -70,6 +70,7 @@ def test_original_attributes_can_be_overridden(config: MLAConfig) -> None:
         ({"layout": "pre-rope", "groups": 0}, "only rotary dims"),
         ({"groups": 0}, "groups is 0"),
         ({"k_b_bias": True}, "cancels in the softmax"),
+        ({"softcap": -1.0}, "softcap is -1.0"),
     ],
 )
 def test_impossible_widths_are_refused(config: MLAConfig, wrong: dict[str, Any], says: str) -> None:
