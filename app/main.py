@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 
 from app.api import make_router
 from app.api.errors import install_error_handlers
+from app.api.same_origin import OwnPagesChange
 from app.services.bell import CeleryBell, WebBell
 from app.services.reconcile import keep_reconciled
 from app.services.telling import keep_told
@@ -55,6 +56,7 @@ def create_api(settings: Settings | None = None, bell: WebBell | None = None) ->
     )
     app.state.workbench = workbench
     install_error_handlers(app)
+    app.add_middleware(OwnPagesChange)
     app.include_router(make_router())
 
     @app.get("/healthz", tags=["operation"])

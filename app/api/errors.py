@@ -44,11 +44,16 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
 
 
+def error_response(error: WorkbenchError) -> JSONResponse:
+    """ErrorBody with the status that fits the error."""
+    status = next(status for kind, status in _STATUS if isinstance(error, kind))
+    return _answer(status, error.message, error.hint, error.field)
+
+
 async def _workbench_error(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, WorkbenchError)
-    status = next(status for kind, status in _STATUS if isinstance(error, kind))
-    return _answer(status, error.message, error.hint, error.field)
+    return error_response(error)
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
