@@ -72,10 +72,14 @@ class Choosing:
         """Steps that `steps` takes: every layer profiled, every layer tried."""
         return 2 * layers
 
+    def finished_steps(self) -> int:
+        """Of those steps, how many an earlier attempt left finished: all or none."""
+        return self.step_count(self._ready.facts.layers) if self._file.is_file() else 0
+
     def steps(self) -> Iterator[str]:
         """Yield a line for every finished step; nothing is computed when the outcome is there already."""
         layers = self._ready.facts.layers
-        if self._file.is_file():
+        if self.finished_steps():
             yield from (f"layer {index}: allocated before" for index in range(layers) for _ in range(2))
             return
         profiles = []

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from core.calibrate.layer_statistics import load_statistics
-from core.calibrate.steps import calibrate, step_count
+from core.calibrate.steps import calibrate, finished_steps, step_count
 from core.choosing import Allocation, Choosing
 from core.convert import AttentionWeights, convert_layer
 from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
@@ -96,10 +96,11 @@ class Conversion:
         self._publish(rows)
 
     def _calibrate(self) -> None:
-        ready, folder, total = self._ready, self._statistics, 0
+        ready, folder, total, finished = self._ready, self._statistics, 0, 0
         steps: Iterator[str] = iter(())
         if folder.is_relative_to(self._workspace.work):
             total = step_count(ready.facts.layers, ready.sample)
+            finished = finished_steps(ready.facts, ready.sample, folder)
             steps = calibrate(self._skeleton, ready.facts, ready.family, ready.sample, folder)
         else:
             self._log("a stored profile has the statistics of this model and text: not calibrating again")
@@ -117,8 +118,9 @@ class Conversion:
                 self._workspace.work / "allocation.json",
             )
             total += choosing.step_count(ready.facts.layers)
+            finished += choosing.finished_steps()
             steps = chain(steps, choosing.steps())
-        self._stage("calibrating", total)
+        self._stage("calibrating", total, finished)
         for done, message in enumerate(steps, start=1):
             self._sink.emit(Progress(stage="calibrating", done=done, total=total, message=message))
             self._cancel.check()
@@ -159,17 +161,17 @@ class Conversion:
     def _convert(self, probe_tokens: Tensor) -> tuple[list[dict[str, Any]], Path]:
         """Write every unit that is missing; returns the per-layer rows and the probe's expected logits."""
         ready, work = self._ready, self._workspace.work
-        self._stage("converting", ready.facts.layers)
         manifest = Manifest(work / "manifest.json", ready.fingerprint)
         manifest.save()
         todo = units(self._source.infos, ready.facts, ready.family, ready.plan, self._spec.dtype)
         writer = ShardWriter(self._export, todo, self._spec.shard_bytes, manifest)
+        layers = {layer_unit(layer.index): layer for layer in ready.plan.layers}
+        self._stage("converting", len(layers), sum(name in manifest for name in layers))
         probe = Probe(work / "probe", self._config, self._skeleton, ready.family, ready.plan.dtype)
         probe.start(probe_tokens)
         if len(ready.refit):
             configs = {"export": self._config}
             self._refit = OutputRefit(self._skeleton, ready.family, configs, ready.refit, work / "refit")
-        layers = {layer_unit(layer.index): layer for layer in ready.plan.layers}
         for unit in todo:
             layer = layers.get(unit.name)
             if unit.name not in manifest and layer is None:
@@ -277,9 +279,9 @@ class Conversion:
         table = [{key: value for key, value in row.items() if key not in ("scores", "kept")} for row in rows]
         self._sink.emit(Figure(name="layers", data={"rows": table}))
 
-    def _stage(self, stage: Any, total: int) -> None:
+    def _stage(self, stage: Any, total: int, finished: int = 0) -> None:
         self._cancel.check()
-        self._sink.emit(StageStarted(stage=stage, total=total))
+        self._sink.emit(StageStarted(stage=stage, total=total, finished=finished))
 
     def _step(self, stage: Any, index: int, message: str) -> None:
         total = 1 if stage == "verifying" else self._ready.facts.layers

@@ -16,11 +16,15 @@ class _Frozen(BaseModel):
 
 
 class StageStarted(_Frozen):
-    """A stage begins; `total` steps (layers, windows) are expected, 0 when unknown."""
+    """A stage begins; `total` steps (layers, windows) are expected, 0 when unknown.
+
+    Of them the first `finished` are an earlier attempt's: they are gone through in no time.
+    """
 
     kind: Literal["stage"] = "stage"
     stage: Stage
     total: int = 0
+    finished: int = 0
 
 
 class Progress(_Frozen):

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from core.calibrate.layer_statistics import load_statistics
-from core.calibrate.steps import calibrate, step_count
+from core.calibrate.steps import calibrate, finished_steps, step_count
 from core.convert import converters_for
 from core.curves import LayerCurves, MeasuredPoint, PairScores, RecipeCurves
 from core.events import Cancel, Log, Metric, Progress, Sink, StageStarted
@@ -87,7 +87,8 @@ def _make(spec: JobSpec, ready: Prepared, folder: Path, sink: Sink, cancel: Canc
     work.mkdir(parents=True, exist_ok=True)
     layers = ready.facts.layers
     total = step_count(layers, ready.sample) + len(RECIPES) * layers
-    sink.emit(StageStarted(stage="calibrating", total=total))
+    finished = finished_steps(ready.facts, ready.sample, work / STATISTICS)
+    sink.emit(StageStarted(stage="calibrating", total=total, finished=finished))
     for done, message in enumerate(_steps(spec, ready, work), start=1):
         sink.emit(Progress(stage="calibrating", done=done, total=total, message=message))
         cancel.check()

@@ -79,6 +79,13 @@ def backward_step(folder: Path, layers: int, hidden: StateFiles) -> int | None:
     return layers if all(hidden.has(i) for i in range(layers + 1)) else None
 
 
+def finished_backwards(facts: ModelFacts, windows: Tensor, folder: Path, fisher_windows: int) -> int:
+    """How many of its layers + 1 steps `collect_fisher` with the same arguments finds finished."""
+    hidden = StateFiles(folder, "hidden", (fisher_windows, windows.shape[1], facts.hidden_size))
+    step = backward_step(folder, facts.layers, hidden)
+    return 0 if step is None else facts.layers - step
+
+
 @torch.no_grad()
 def _head_gradient(
     skeleton: Skeleton, hidden: StateFiles, gradients: StateFiles, layers: int, seed: int

@@ -68,6 +68,13 @@ def _start(folder: Path, layers: int, hidden: StateFiles, kept: StateFiles) -> i
     return start if is_whole else 0
 
 
+def finished_layers(facts: ModelFacts, windows: Tensor, folder: Path, fisher_windows: int) -> int:
+    """How many layers `collect` with the same arguments finds finished."""
+    hidden = StateFiles(folder, "hidden", (*windows.shape, facts.hidden_size))
+    kept = StateFiles(folder, "hidden", (fisher_windows, *hidden.shape[1:]))
+    return _start(folder, facts.layers, hidden, kept)
+
+
 @torch.no_grad()
 def _embed(skeleton: Skeleton, windows: Tensor, hidden: StateFiles, batch_tokens: int) -> None:
     table = skeleton.embeddings()

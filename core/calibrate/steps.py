@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from core.arch import Architecture
-from core.calibrate.fisher import collect_fisher
-from core.calibrate.statistics import collect
+from core.calibrate.fisher import collect_fisher, finished_backwards
+from core.calibrate.statistics import collect, finished_layers
 from core.facts import ModelFacts
 from core.weights.skeleton import Skeleton
 
@@ -29,6 +29,14 @@ class Sample:
 def step_count(layers: int, sample: Sample) -> int:
     """Steps that `calibrate` takes: every layer forward; the head and every layer backward."""
     return layers + (layers + 1 if sample.fisher_windows else 0)
+
+
+def finished_steps(facts: ModelFacts, sample: Sample, folder: Path) -> int:
+    """Of those steps, how many an earlier attempt left finished in `folder`."""
+    layers = finished_layers(facts, sample.windows, folder, sample.fisher_windows)
+    if layers < facts.layers or not sample.fisher_windows:
+        return layers
+    return layers + finished_backwards(facts, sample.windows, folder, sample.fisher_windows)
 
 
 def calibrate(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, case, func, select, update
+from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from core.events import Event, Progress, StageStarted
@@ -13,9 +13,6 @@ from core.store import events
 from core.store.clock import now
 from core.store.tables import JobRow
 from core.store.views import ACTIVE, State
-
-# no real step of a conversion is as short, and for one that is nobody needs an estimate
-_INSTANT = timedelta(milliseconds=20)
 
 
 @dataclass(frozen=True)
@@ -61,14 +58,12 @@ def _position(event: Event) -> dict[str, Any]:
     """What an event says about where the job is."""
     if isinstance(event, StageStarted):
         start: dict[str, Any] = {"stage": event.stage, "done": 0, "total": event.total, "message": ""}
-        return start | {"stage_started_at": now(), "timed_steps": 0, "progress_at": None}
+        # what an earlier attempt finished says nothing of how long the rest takes: it is counted away
+        return start | {"stage_started_at": now(), "timed_steps": -event.finished, "progress_at": None}
     if isinstance(event, Progress):
-        at = now()
-        # a resumed job reports what an earlier attempt finished in no time: that says nothing of the rest
-        before = func.coalesce(JobRow.progress_at, JobRow.stage_started_at)
-        timed = case((before < at - _INSTANT, event.done - JobRow.done), else_=0)
         counters = {"stage": event.stage, "done": event.done, "total": event.total, "message": event.message}
-        return counters | {"progress_at": at, "timed_steps": JobRow.timed_steps + timed}
+        timed = JobRow.timed_steps + event.done - JobRow.done
+        return counters | {"progress_at": now(), "timed_steps": timed}
     return {}
 
 

@@ -132,7 +132,7 @@ def _queue_positions(session: Session) -> dict[str, int]:
 def _eta(row: JobRow, at: datetime) -> float | None:
     """Remaining steps times the mean length of this stage's steps, less the time since the last one ended.
 
-    `timed_steps` leaves out those that an earlier attempt had finished.
+    `timed_steps` leaves out those that an earlier attempt had finished; below 1 none of this one has ended.
     """
     if row.state not in ACTIVE or row.stage_started_at is None or row.progress_at is None:
         return None

@@ -29,7 +29,7 @@ def test_every_step_is_counted(
     spec = tiny_spec(tiny_checkpoint).model_copy(update={"recipe": recipe})
     _, sink = convert_to(spec)
     (stage,) = (event for event in sink.of("stage") if event.stage == "calibrating")
-    assert stage.total == steps
+    assert (stage.total, stage.finished) == (steps, 0)
     progress = [event for event in sink.of("progress") if event.stage == "calibrating"]
     assert [(event.done, event.total) for event in progress] == [(i + 1, steps) for i in range(steps)]
     assert all(event.message for event in progress)
@@ -56,5 +56,8 @@ def test_a_continued_backward_pass_starts_counting_again_and_ends_at_the_total(
     _, sink = convert_to(spec, "out", Watch())
     progress = [event.done for event in sink.of("progress") if event.stage == "calibrating"]
     assert progress == list(range(1, 2 * LAYERS + 2))
+    (stage,) = (event for event in sink.of("stage") if event.stage == "calibrating")
+    # every layer forward, the head, and the layers that were kept: the estimate of the rest leaves them out
+    assert stage.finished == LAYERS + 1 + len(kept)
     assert seen
     assert all(kept[file] == time for file, time in seen)

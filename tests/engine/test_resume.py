@@ -49,6 +49,13 @@ def test_a_resumed_run_does_not_repeat_finished_layers(
     with pytest.raises(Cancelled):
         convert_to(spec, "out", CancelAfter(9))
     assert {file: file.stat().st_mtime_ns for file in written} == written
+    # what is left is estimated from what is not finished yet
+    units = json.loads((tmp_path / "out.partial" / "manifest.json").read_text())["units"]
+    converted = sum(name.startswith("layer") for name in units)
+    _, sink = convert_to(spec, "out")
+    finished = {event.stage: event.finished for event in sink.of("stage")}
+    assert (finished["calibrating"], finished["converting"]) == (4, converted)
+    assert 0 < converted < 4
 
 
 def test_work_of_another_recipe_is_not_continued(
