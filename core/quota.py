@@ -15,8 +15,17 @@ class QuotaError(OutputError):
 
 
 def folder_bytes(folder: Path) -> int:
-    """What the files under `folder` take on the disk. One that vanishes meanwhile takes nothing."""
-    return sum(_blocks(file) for file in folder.rglob("*")) if folder.is_dir() else 0
+    """What the files under `folder` take on the disk."""
+    return sum(file_bytes(file) for file in folder.rglob("*")) if folder.is_dir() else 0
+
+
+def file_bytes(file: Path) -> int:
+    """What a file takes on the disk; nothing when it is not there any more."""
+    try:
+        state = file.lstat()
+    except FileNotFoundError:
+        return 0
+    return state.st_blocks * 512
 
 
 def stored_bytes(settings: Settings) -> int:
@@ -40,14 +49,6 @@ def check_room(settings: Settings, folders: Iterable[Path], needed: int) -> None
     own = [folder for folder in folders if folder.is_relative_to(settings.home)]
     if own and settings.quota_bytes is not None:
         check_quota(settings, stored_bytes(settings) - sum(map(folder_bytes, own)), needed)
-
-
-def _blocks(file: Path) -> int:
-    try:
-        state = file.lstat()
-    except FileNotFoundError:
-        return 0
-    return state.st_blocks * 512
 
 
 def _gb(size: float) -> str:

@@ -65,6 +65,7 @@ async def upload(
         if not name:
             raise TextError("the text has no name", hint="add ?name=…", field="name")
         text = await run_in_threadpool(uploads.store, bench.settings, name, incoming)
+    bench.disk.forget()
     response.headers["Location"] = "/api/v1/texts"
     return text
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the disk went: by job, by profile, in all, beside what is free and what may be used."""
+"""Where the disk went, by job, profile and uploaded text, beside what is free and what may be used."""
 
 import shutil
 from collections.abc import Hashable
@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from pydantic import Field
 
 from app.services.profiles import StoredProfile, stored_profiles
+from app.services.upload_list import StoredText, stored_texts
 from app.services.workbench import Workbench
 from core.kv_budget import DTYPE_BYTES
 from core.planning import Plan
@@ -31,6 +32,7 @@ class DiskUse(Frozen):
 
     jobs: dict[str, JobBytes] = Field(description="by job id")
     profiles: tuple[StoredProfile, ...]
+    texts: tuple[StoredText, ...]
     models: int = Field(description="models prepared by the workbench: the demo")
     free: int = Field(description="left on the disk of the data folder")
     quota: int | None = Field(description="how much jobs and profiles may take; null means no limit")
@@ -67,6 +69,7 @@ def _look(workbench: Workbench) -> DiskUse:
     return DiskUse(
         jobs={folder.name: job_bytes(workbench, folder.name) for folder in folders if folder.is_dir()},
         profiles=tuple(stored_profiles(settings)),
+        texts=stored_texts(workbench),
         models=folder_bytes(settings.models_dir),
         free=shutil.disk_usage(settings.home).free,
         quota=settings.quota_bytes,

@@ -143,6 +143,8 @@ SPREAD: Mapping[str, str] = {
 # clones and uploads
 CLONED_ALIKE = "nothing differs yet."
 UNSEEN = "Set by a recipe, and only to be seen in its text:"
-UPLOAD_HINT = '<p class="caption">UTF-8 text, kept on this server until it is deleted.</p>'
+UPLOAD_HINT = (
+    '<p class="caption">UTF-8 text, kept on this server until it is <a href="/jobs#disk">deleted</a>.</p>'
+)
 # where a model was found
 WHERE_WORDS: Mapping[str, str] = {"folder": "folder", "cache": "downloaded", "hub": "Hub"}

@@ -6,8 +6,10 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from app.services import uploads
+from app.services.incoming import Incoming
 from core.fixes import less_memory
-from core.spec import JobSpec
+from core.spec import Calibration, JobSpec
 from core.store.views import State
 from tests.app.browsing import Site
 from tests.app.conftest import finish_job
@@ -55,6 +57,29 @@ def test_deleting_asks_first_and_says_what_is_given_back(browser: Browser, site:
         expect(page.locator(f"#jobs a[href='/jobs/{job}']")).to_have_count(0)
         assert not (site.bench.settings.jobs_dir / job).exists()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+
+
+def test_an_uploaded_text_is_deleted_where_the_disk_is_shown(browser: Browser, site: Site) -> None:
+    """It says which job reads it; while one has not ended there is a reason in place of the button."""
+    bench = site.bench
+    with Incoming(bench.settings) as incoming:
+        incoming.write(b"A few words of prose. " * 150_000)
+        path = uploads.path_of(bench.settings, uploads.store(bench.settings, "my prose", incoming))
+    job = bench.store.submit(JobSpec(calibration=Calibration(text=str(path)))).id
+    with open_page(browser, PHONE) as page:
+        page.goto(f"{site.url}/jobs")
+        row = page.locator("#disk tr", has_text="my prose")
+        expect(row.locator(f"a[href='/jobs/{job}']")).to_be_visible()
+        expect(row).to_contain_text(f"needed by {job}")
+        expect(row.get_by_role("button")).to_have_count(0)
+        press(page, "Cancel", job)
+        row.get_by_role("button", name="Delete text my prose").click()
+        question = page.get_by_role("dialog")
+        expect(question).to_contain_text(re.compile(r"gives back 3\.\d\d\sMB"))
+        question.get_by_role("button", name="Delete").click()
+        expect(row).to_have_count(0)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    assert not path.exists()
 
 
 def test_a_failure_offers_its_changes_and_one_click_tries_again(browser: Browser, site: Site) -> None:

@@ -15,7 +15,8 @@ from app.services.uploads import name_of_file, path_of, store, uploaded
 from app.services.workbench import Workbench
 from core.calibrate.tokens import tokenize
 from core.settings import Settings
-from tests.app.conftest import CountingBell
+from core.spec import Calibration, JobSpec
+from tests.app.conftest import CountingBell, finish_job
 
 PROSE = "Ein Text mit Umlauten: äöü, and some English. " * 40
 
@@ -118,6 +119,28 @@ def test_a_name_means_one_text(client: TestClient, settings: Settings) -> None:
     assert client.delete("/api/v1/texts/again").status_code == 204
     assert files(settings) == []
     assert client.delete("/api/v1/texts/again").status_code == 404
+
+
+def test_what_reads_a_text_and_what_deleting_it_gives_back(client: TestClient, bench: Workbench) -> None:
+    post(client, PROSE)
+    (path,) = bench.settings.texts_dir.glob("*.txt")
+    spec = JobSpec(calibration=Calibration(text=f"wikipedia+{path}"))
+    done, other = finish_job(bench, {}, spec), finish_job(bench, {})
+    waiting = bench.store.submit(spec).id
+    (held,) = client.get("/api/v1/disk").json()["texts"]
+    assert (held["name"], held["jobs"], held["needed_by"]) == ("prose", [waiting, done], [waiting])
+    assert other not in held["jobs"]
+    # whole blocks of the disk, so a little more than the bytes written
+    assert 0 <= held["bytes"] - path.stat().st_size < 10_000
+    assert client.delete("/api/v1/texts/prose").status_code == 409
+    bench.store.request_cancel(waiting)
+    # of two names for one content, neither gives anything back alone
+    post(client, PROSE, "again")
+    assert [one["bytes"] for one in client.get("/api/v1/disk").json()["texts"]] == [0, 0]
+    for name in ("prose", "again"):
+        assert client.delete(f"/api/v1/texts/{name}").status_code == 204
+    assert client.get("/api/v1/disk").json()["texts"] == []
+    assert not path.exists()
 
 
 def test_a_page_numbers_what_has_a_name_that_is_taken(settings: Settings) -> None:

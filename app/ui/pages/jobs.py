@@ -10,6 +10,7 @@ from app.services import requests
 from app.services.disk import disk_use
 from app.services.profiles import delete_profile
 from app.services.queue import expected
+from app.services.upload_list import remove
 from app.services.workbench import Workbench
 from app.ui.components.actions import acted, acting
 from app.ui.components.diskuse import disk_card
@@ -39,6 +40,7 @@ VERBS: Mapping[str, Callable[[Workbench, str], object]] = {
     "cancel": requests.cancel,
     "delete": requests.delete,
     "delete-profile": delete_profile,
+    "delete-text": remove,
 }
 
 

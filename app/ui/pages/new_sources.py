@@ -108,6 +108,7 @@ class Sources:
         finally:
             # the copy that Gradio made of it
             Path(path).unlink(missing_ok=True)
+        self.workbench.disk.forget()
         texts = uploaded_for(self.workbench, model)
         (found,) = (one for one in texts if one.name == stored.name)
         mark = "" if found.tokens is None else source(COUNTED[found.tokens_are])
