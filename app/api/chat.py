@@ -3,11 +3,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.api.access import Bench
 from app.services import chat
+from core.store import chat_views
 from core.store.chat_views import ChatHost, ChatTurn, Sampling
 
 router = APIRouter(prefix="/chat", tags=["chat"])
@@ -31,6 +32,13 @@ class Conversation(BaseModel):
     turns: list[ChatTurn]
 
 
+class ConversationList(BaseModel):
+    """The newest conversations, the one changed last first."""
+
+    conversations: list[chat_views.Conversation]
+    total: int = Field(description="how many there are without the limit")
+
+
 class Speakers(BaseModel):
     """Who can be asked, and the process that answers."""
 
@@ -49,6 +57,13 @@ def ask(bench: Bench, question: Question) -> Conversation:
     """Ask. The answers are written by a worker: read the conversation until every turn has ended."""
     turns = chat.ask(bench, question.models, question.prompt, question.sampling, question.session)
     return Conversation(session=turns[0].session, turns=turns)
+
+
+@router.get("/conversations")
+def conversations(bench: Bench, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> ConversationList:
+    """What was asked before. One conversation is read at /chat/{session}."""
+    found = bench.store.chat.conversations(limit)
+    return ConversationList(conversations=found, total=bench.store.chat.count())
 
 
 @router.get("/{session}")

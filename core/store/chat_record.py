@@ -4,8 +4,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.store import chat, chat_host
-from core.store.chat_views import ChatHost, ChatTurn, LoadedModel, Sampling
+from core.store import chat, chat_host, chat_list
+from core.store.chat_views import ChatHost, ChatTurn, Conversation, LoadedModel, Sampling
 from core.store.clock import now
 from core.store.session import Database
 
@@ -36,6 +36,16 @@ class ChatRecord:
         """Every turn of a conversation, the models of one turn side by side; empty when there is none."""
         with self._db.read() as session:
             return chat.read(session, conversation)
+
+    def conversations(self, limit: int) -> list[Conversation]:
+        """The newest conversations, the one changed last first."""
+        with self._db.read() as session:
+            return chat_list.conversations(session, limit)
+
+    def count(self) -> int:
+        """How many conversations there are."""
+        with self._db.read() as session:
+            return chat_list.count(session)
 
     def get(self, turn_id: str) -> ChatTurn:
         """One model's part of a turn; raises StateError when there is none."""

@@ -72,6 +72,16 @@ class ChatTurn(Frozen):
         return self.messages[-1].content
 
 
+class Conversation(Frozen):
+    """A conversation in the list of all."""
+
+    session: str
+    prompt: str = Field(description="what it began with")
+    models: tuple[str, ...] = Field(description="who answers, in the order of their columns")
+    turns: int
+    updated_at: datetime
+
+
 class LoadedModel(Frozen):
     """A model the chat process holds."""
 

@@ -39,6 +39,16 @@ def test_a_prompt_is_stored_for_every_model_and_rung_for_once(
     assert client.get(f"{URL}/{body['session']}").json() == body
 
 
+def test_conversations_are_listed_and_deleted(client: TestClient, model: str) -> None:
+    sessions = [client.post(URL, json=question(model)).json()["session"] for _ in range(3)]
+    listed = client.get(f"{URL}/conversations", params={"limit": 2}).json()
+    assert listed["total"] == 3
+    assert [one["session"] for one in listed["conversations"]] == sessions[:0:-1]
+    assert [one["prompt"] for one in listed["conversations"]] == ["why?", "why?"]
+    assert client.delete(f"{URL}/{sessions[2]}").status_code == 204
+    assert client.get(f"{URL}/conversations").json()["total"] == 2
+
+
 @pytest.mark.parametrize(
     ("wrong", "field"),
     [

@@ -137,6 +137,36 @@ def test_answers_grow_before_ones_eyes_until_stop(bench: Bench, browser: Browser
         expect(page.locator(".answer")).to_have_count(0)
 
 
+def test_a_past_conversation_is_opened_continued_and_deleted(bench: Bench, browser: Browser) -> None:
+    """Two conversations; the older one is found again, answers once more, and is then deleted."""
+    with open_page(browser, PHONE) as page:
+        for prompt in ("of cabbages", "of kings"):
+            page.goto(f"{bench.url}/chat?models=demo")
+            page.locator("#model-1 input").wait_for()
+            _ask(page, prompt)
+            expect(page.locator(".answer[data-state=done]")).to_have_count(1)
+        page.get_by_role("button", name="Earlier conversations").click()
+        rows = page.locator("#conversations tbody tr")
+        expect(rows.first).to_contain_text("of kings")
+        expect(rows.first).to_have_attribute("aria-current", "true")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+        page.get_by_role("link", name="of cabbages").click()
+        expect(page.locator(".asked")).to_have_text("of cabbages")
+        _ask(page, "of sealing wax")
+        expect(page.locator(".answer[data-state=done]")).to_have_count(2)
+        page.get_by_role("button", name="Earlier conversations").click()
+        expect(rows.first).to_contain_text("of cabbages")
+        expect(rows.first.locator("[data-label=prompts]")).to_have_text("2")
+        _shoot(page, "chat-earlier")
+        page.get_by_role("button", name="Delete conversation of cabbages").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        expect(page.get_by_role("link", name="of cabbages")).to_have_count(0)
+        # it was the open one: there is a new one to begin
+        expect(page.locator("#examples button").first).to_be_visible()
+        expect(page.locator(".answer")).to_have_count(0)
+        expect(page.get_by_role("link", name="of kings")).to_be_visible()
+
+
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "dark"), (PHONE, "light")])
 def test_a_third_model_and_a_second_turn_on_every_screen(
     bench: Bench, browser: Browser, size: tuple[int, int], scheme: str
@@ -156,6 +186,12 @@ def test_a_third_model_and_a_second_turn_on_every_screen(
         assert len(tops) == (3 if size == PHONE else 1), "columns stack on a phone"
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
         _shoot(page, f"chat-{size[0]}-{scheme}")
+
+
+def _ask(page: Page, prompt: str) -> None:
+    expect(page.get_by_role("button", name="Ask")).to_be_enabled()
+    page.locator("#prompt textarea").fill(prompt)
+    page.get_by_role("button", name="Ask").click()
 
 
 def _rate(text: str) -> float:

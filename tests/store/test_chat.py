@@ -171,3 +171,21 @@ def test_a_prompt_nobody_takes_is_given_up(store: Store, monkeypatch: pytest.Mon
     assert found.state is TurnState.FAILED
     assert "no chat worker" in found.error
     assert "mla-workbench serve" in found.hint
+
+
+def test_conversations_are_listed_the_one_changed_last_first(store: Store) -> None:
+    """By what they began with, however long they have become."""
+    answered(store, asked(store, "old", "how are you?"), "fine", "well")
+    answered(store, asked(store, "other", "who are you?"), "me", "you")
+    answered(store, asked(store, "old", "and now?"), "still fine", "still well")
+    listed = store.chat.conversations(10)
+    assert [(one.session, one.prompt, one.turns) for one in listed] == [
+        ("old", "how are you?", 2),
+        ("other", "who are you?", 1),
+    ]
+    assert listed[0].models == MODELS
+    assert store.chat.conversations(1) == listed[:1]
+    assert store.chat.count() == 2
+    store.chat.forget("old")
+    assert [one.session for one in store.chat.conversations(10)] == ["other"]
+    assert store.chat.count() == 1

@@ -14,7 +14,7 @@ from app.ui.components import chat as parts
 from app.ui.components.messages import failure
 from app.ui.components.shell import top_bar
 from app.ui.events import QUIET, SET_TITLE
-from app.ui.pages import chat_boxes
+from app.ui.pages import chat_boxes, chat_past
 from core.errors import WorkbenchError
 from core.store.chat_views import OPEN, ChatHost, ChatTurn
 
@@ -45,12 +45,13 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         pickers, memory = chat_boxes.pickers()
         budget = gr.HTML(elem_id="budget")
         sampling = chat_boxes.sampling()
+        earlier = chat_past.past()
     start = chat_boxes.start()
     past, live = gr.HTML(elem_id="past"), gr.HTML(elem_id="live")
     box = chat_boxes.composer()
     timer = gr.Timer(_SECONDS, active=False)
     moving = [live, box.ask, box.stop, timer, seen, title, budget, *memory]
-    whole = [session, start.whole, box.fresh, past, *moving]
+    whole = [session, start.whole, box.fresh, earlier.whole, earlier.table, past, *moving]
     values = [*sampling.values()]
 
     def on_open(asked: str) -> list[Any]:
@@ -87,6 +88,11 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     def on_fresh(*chosen: Any) -> list[Any]:
         return _show(workbench, [], _named(chosen))
 
+    def on_act(conversation: str, event: gr.EventData, *chosen: Any) -> list[Any]:
+        chat_past.delete(workbench, event)
+        # the open one goes on being shown, unless it was the one that was deleted
+        return _show(workbench, _turns(workbench, conversation), _named(chosen))
+
     boxes = [*pickers, *values]
     page.load(on_open, query, [*boxes, start.words, *whole], js=_READ_ADDRESS, **QUIET)
     asking = [session, box.prompt, *boxes]
@@ -97,6 +103,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         )
     timer.tick(on_look, [session, seen, *pickers], moving, **QUIET)
     box.stop.click(on_stop, [session, *pickers], moving, **QUIET)
+    earlier.table.click(on_act, [session, *pickers], whole, **QUIET)
     gr.on([box.fresh.click, *(one.input for one in pickers)], on_fresh, pickers, whole, **QUIET)
     gr.on(
         [session.change, *(one.change for one in pickers)], None, [session, *pickers], None, js=_KEEP_ADDRESS
@@ -145,10 +152,12 @@ def _show(workbench: Workbench, turns: Sequence[ChatTurn], models: Sequence[str]
     """Everything about a conversation, in the order of `whole`."""
     host = workbench.store.chat.host()
     earlier = [one for one in turns if one.turn != turns[-1].turn]
+    conversation = turns[0].session if turns else ""
     return [
-        turns[0].session if turns else "",
+        conversation,
         gr.Column(visible=not turns),
         gr.Button(visible=bool(turns)),
+        *chat_past.shown(workbench, conversation),
         parts.conversation(earlier, _labels(workbench, earlier), host),
         *_look(workbench, turns, models, ""),
     ]
