@@ -45,11 +45,14 @@ def launch() -> Iterator[Browser]:
 
 
 @contextmanager
-def open_page(browser: Browser, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> Iterator[Page]:
+def open_page(
+    browser: Browser, size: tuple[int, int] = DESKTOP, scheme: str = "light", *, has_touch: bool = False
+) -> Iterator[Page]:
     """A fresh profile. Fails at the end if the page logged an error or asked another machine for anything."""
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,  # type: ignore[arg-type]
+        has_touch=has_touch,
         accept_downloads=True,
     )
     page = context.new_page()

@@ -30,6 +30,29 @@ def test_three_clicks_from_model_to_job(browser: Browser, site: Site) -> None:
     with open_page(browser) as other:
         other.goto(address)
         expect(other.locator("#head")).to_contain_text("queued")
+        # what was stored, in a browser whose form says something else
+        expect(other.locator("#spec")).to_contain_text("keep 50")
+
+
+def test_the_first_screen_is_a_model_a_wish_a_slider_and_one_button(browser: Browser, site: Site) -> None:
+    """All else is folded away; bytes, weights and time answer in the card while one drags."""
+    with open_page(browser) as page:
+        page.goto(site.url)
+        expect(page.get_by_role("button", name="Convert")).to_be_enabled()
+        buttons = {one.inner_text().partition("\n")[0] for one in page.get_by_role("button").all()}
+        folded = {"Tune", "All stages", "Recipe as text"}
+        assert buttons == {*folded, "Convert", "Make the profile (some minutes)"}
+        boxes = page.locator("input:visible, select:visible, textarea:visible")
+        wishes, slider = (page.locator(f"{one} input:visible").count() for one in ("#preset", "#keep"))
+        assert boxes.count() == 1 + wishes + slider
+        card, answers = page.locator("#cost"), []
+        for percent, factor in ((50, "2.0×"), (31.25, "3.2×")):
+            drag_to(page, percent)
+            expect(card).to_contain_text(f"{factor} smaller")
+            answers.append(re.findall(r"Parameters\n(.+)", card.inner_text())[0])
+            expect(card).to_contain_text("known once a first job was done here")
+        assert answers[0] != answers[1]
+        assert re.search(r"−\d\.\d", answers[1]), answers
 
 
 def test_what_cannot_work_says_how_to_fix_it_and_disables_the_button(browser: Browser, site: Site) -> None:

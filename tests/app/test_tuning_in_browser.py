@@ -66,6 +66,29 @@ def test_a_dragged_bar_stays_while_the_rest_pays_for_it(browser: Browser, site: 
     assert newest(site).rope_pairs is None
 
 
+def test_a_finger_drags_a_bar_and_the_page_stays_where_it_is(browser: Browser, site: Site) -> None:
+    """Up and down belong to the bar, not to scrolling; the lock beside it answers to a finger, too."""
+    with open_page(browser, PHONE, has_touch=True) as page:
+        tune(page, site)
+        before = ranks(page)
+        bar(page, 1).evaluate("bar => bar.scrollIntoView({block: 'center'})")
+        scrolled, place = page.evaluate("scrollY"), bar(page, 1).bounding_box()
+        swipe(page, layer=1, up=40)
+        assert ranks(page)[1] > before[1]
+        assert [ranks(page)[one] for one in (0, 2, 3)] == [before[one] for one in (0, 2, 3)]
+        assert page.evaluate("scrollY") == scrolled
+        expect(bar(page, 1)).to_have_class(re.compile("locked"))
+        expect(page.locator("#wrong-budget")).to_contain_text("(1 of them)")
+        assert bar(page, 1).bounding_box() == place, (
+            "what the answer says pushes nothing from under the finger"
+        )
+        high = ranks(page)[1]
+        swipe(page, layer=1, up=-60)
+        assert ranks(page)[1] < high
+        page.get_by_role("button", name="Lock layer 1").first.tap()
+        expect(bar(page, 1)).not_to_have_class(re.compile("locked"))
+
+
 def test_bars_are_reached_by_keyboard_and_kept_by_the_browser(browser: Browser, site: Site) -> None:
     """Arrows nudge and move, L locks, the table says the same, a reload forgets nothing, reset lets go."""
     with open_page(browser) as page:
@@ -259,6 +282,22 @@ def pull(page: Page, layer: int, up: int) -> None:
     page.mouse.down()
     page.mouse.move(x, y - up, steps=5)
     page.mouse.up()
+
+
+def swipe(page: Page, layer: int, up: int) -> None:
+    """Drag a bar with a finger: what the browser makes of a touch, scrolling included."""
+    box = bar(page, layer).bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    screen = page.context.new_cdp_session(page)
+    for kind, places in (
+        ("touchStart", [y]),
+        *(("touchMove", [y - up * step / 5]) for step in range(1, 6)),
+        ("touchEnd", []),
+    ):
+        points = [{"x": x, "y": place} for place in places]
+        screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    screen.detach()
 
 
 def outlined(page: Page) -> list[list[list[int]]]:

@@ -90,15 +90,15 @@ def _at_context(estimate: Estimate) -> str:
 
 def _widths(estimate: Estimate, plan: Plan) -> str:
     before = estimate.facts.kv_numbers_per_layer if estimate.facts else 0
-    numbers = _row("Numbers per token, layer", str(before), str(mean_numbers(plan)), "")
+    numbers = _row("Numbers per token, layer", str(before), str(mean_numbers(plan)), source("calculated"))
     words = cached_words(plan, estimate.spec.recipe) if estimate.spec else ""
-    return f"{numbers}<dt>{term('Cached per layer', 'cached')}</dt><dd>{words}</dd>"
+    return f"{numbers}<dt>{term('Cached per layer', 'cached')}</dt><dd>{words}{source('calculated')}</dd>"
 
 
 def _weights(plan: Plan) -> str:
     change = plan.parameters_after / plan.parameters_before - 1
     sign = "+" if change > 0 else "−"
-    note = f'<span class="chip">{sign}{percent(abs(change), 1)}</span>'
+    note = f'<span class="chip">{sign}{percent(abs(change), 1)}</span>{source("calculated")}'
     return _row("Parameters", count(plan.parameters_before), count(plan.parameters_after), note)
 
 
