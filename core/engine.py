@@ -74,7 +74,7 @@ class Conversion:
         self._export = workspace.work / "export"
         self._export.mkdir(parents=True, exist_ok=True)
         folder = Path(ready.facts.folder)
-        self._source = TensorSource(folder)
+        self._source = TensorSource(folder, ready.family)
         self._skeleton = Skeleton(folder, ready.family, ready.device)
         self._config = mla_config(ready.facts, ready.plan)
         self._metrics: dict[str, float] = {}
@@ -213,7 +213,9 @@ class Conversion:
         writer.write(unit.name, written, layer_row(layer, self._ready.facts, latent, started))
 
     def _attention(self, index: int) -> AttentionWeights:
-        return attention_weights(self._source, self._ready.family, index, self._ready.device)
+        return attention_weights(
+            self._source, self._ready.family, self._ready.facts, index, self._ready.device
+        )
 
     def _verify(self, expected: Path) -> None:
         plan = self._ready.plan
@@ -272,7 +274,7 @@ class Conversion:
         contribution = {
             "scores": [row["scores"] for row in rows],
             "kept": [row["kept"] for row in rows],
-            "inv_freq": self._skeleton.inv_freq.tolist(),
+            "inv_freq": self._skeleton.turning,
             "meaning": meaning_of_scores(self._spec.recipe),
         }
         self._sink.emit(Figure(name="rope_contribution", data=contribution))

@@ -3,18 +3,22 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from core.arch import ARCHITECTURES, Architecture, find_architecture
+from core.arch.architecture import FIXED_ROPE
 from core.errors import ModelError
 from core.kv_budget import DTYPE_BYTES, full_numbers
+from core.model_config import Dimensions, dimensions, integer, read_config, rope_parameters, unusable
 from core.settings import Settings
 from core.spec import Frozen
-from core.weights.index import TensorInfo
+from core.weights.index import TensorInfo, current_names
 from core.weights.locate import Located, locate, tensors_of
+
+# ModelFacts.rope_type of a model that has no rotary embedding
+NO_ROPE = "none"
 
 
 class Problem(Frozen):
@@ -39,6 +43,7 @@ class ModelFacts(Frozen):
     heads: int
     kv_heads: int
     head_dim: int
+    rotary_dim: int = Field(description="dims of a head that rotate; 0 where positions are learned")
     rope_type: str
     rope_theta: float
     max_context: int
@@ -81,7 +86,7 @@ def facts_of(located: Located, tensors: Mapping[str, TensorInfo]) -> ModelFacts:
     config = read_config(located.folder)
     text = config.get("text_config", config)
     if not isinstance(text, dict):
-        raise _unusable("text_config")
+        raise unusable("text_config")
     try:
         return _facts(located, tensors, config, text)
     except ModelError as error:
@@ -97,14 +102,12 @@ def _facts(
 ) -> ModelFacts:
     model_type = str(text.get("model_type", "unknown"))
     family = find_architecture(model_type)
-    heads = _integer(text, "num_attention_heads")
-    hidden = _integer(text, "hidden_size")
-    kv_heads = _integer(text, "num_key_value_heads", heads)
-    head_dim = _integer(text, "head_dim", hidden // heads)
-    layers = _integer(text, "num_hidden_layers")
-    rope = rope_parameters(text)
+    is_text = text is config
+    if family is not None:
+        text, tensors = family.read_config(text), current_names(tensors, family)
+    size, rope = dimensions(text, family), rope_parameters(text)
     dtype = _main_dtype(tensors)
-    numbers = full_numbers(kv_heads, head_dim)
+    numbers = full_numbers(size.kv_heads, size.head_dim)
     return ModelFacts(
         name=located.name,
         kind=located.kind,
@@ -112,68 +115,24 @@ def _facts(
         revision=located.revision,
         model_type=model_type,
         family=family.family if family else model_type,
-        layers=layers,
-        hidden_size=hidden,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        rope_type=str(rope["rope_type"]),
-        rope_theta=rope["rope_theta"],
-        max_context=_integer(text, "max_position_embeddings", smallest=0),
-        vocab_size=_integer(text, "vocab_size", smallest=0),
+        layers=size.layers,
+        hidden_size=size.hidden_size,
+        heads=size.heads,
+        kv_heads=size.kv_heads,
+        head_dim=size.head_dim,
+        rotary_dim=size.rotary_dim,
+        rope_type=str(rope["rope_type"]) if size.rotary_dim else NO_ROPE,
+        rope_theta=rope["rope_theta"] if size.rotary_dim else 0.0,
+        max_context=integer(text, "max_position_embeddings", smallest=0),
+        vocab_size=integer(text, "vocab_size", smallest=0),
         dtype=dtype,
         parameters=sum(tensor.numbers for tensor in tensors.values()),
         weight_bytes=sum(tensor.numbers * DTYPE_BYTES.get(tensor.dtype, 1) for tensor in tensors.values()),
-        is_tied="lm_head.weight" not in tensors,
-        has_attention_bias=bool(text.get("attention_bias", False)),
+        is_tied=f"{family.head if family else 'lm_head'}.weight" not in tensors,
+        has_attention_bias=family is not None and _has_bias(family, tensors),
         kv_numbers_per_layer=numbers,
-        kv_bytes_per_token=layers * numbers * DTYPE_BYTES.get(dtype, 2),
-        problems=tuple(_problems(config, text, family, tensors, dtype, layers)),
-    )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The parsed config.json of `folder`; raises ModelError when missing or broken."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelError(
-            f"'{folder}' has no config.json", hint="give the folder that holds the model", field="model"
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError("config.json does not parse", hint="fetch the file again", field="model") from error
-    if not isinstance(config, dict):
-        raise ModelError("config.json is not an object", hint="fetch the file again", field="model")
-    return config
-
-
-def rope_parameters(config: dict[str, Any]) -> dict[str, Any]:
-    """RoPE settings in transformers-5 form, from either spelling (rope_parameters or rope_scaling)."""
-    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(given, dict):
-        raise _unusable("rope_scaling")
-    rope = dict(given)
-    rope["rope_type"] = rope.get("rope_type") or rope.pop("type", None) or "default"
-    theta = rope.get("rope_theta") or config.get("rope_theta") or 10_000.0
-    if not isinstance(theta, int | float):
-        raise _unusable("rope_theta")
-    rope["rope_theta"] = float(theta)
-    return rope
-
-
-def _integer(config: dict[str, Any], key: str, default: int = 0, smallest: int = 1) -> int:
-    value = config.get(key) or default
-    if not isinstance(value, int) or value < smallest:
-        raise _unusable(key)
-    return value
-
-
-def _unusable(key: str) -> ModelError:
-    return ModelError(
-        f"config.json has no usable '{key}'",
-        hint="this does not look like the config of a transformer language model",
-        field="model",
+        kv_bytes_per_token=size.layers * numbers * DTYPE_BYTES.get(dtype, 2),
+        problems=tuple(_problems(config, text, family if is_text else None, tensors, dtype, size)),
     )
 
 
@@ -185,22 +144,28 @@ def _main_dtype(tensors: Mapping[str, TensorInfo]) -> str:
     return max(totals, key=lambda dtype: totals[dtype]) if totals else "float32"
 
 
+def _has_bias(family: Architecture, tensors: Mapping[str, TensorInfo]) -> bool:
+    return any(family.tensor(0, projection, "bias") in tensors for projection in family.projections)
+
+
 def _problems(
     config: dict[str, Any],
     text: dict[str, Any],
     family: Architecture | None,
     tensors: Mapping[str, TensorInfo],
     dtype: str,
-    layers: int,
+    size: Dimensions,
 ) -> list[Problem]:
-    if family is None or text is not config:
+    if family is None:
         return [_unknown_family(config)]
     problems = []
     rope = rope_parameters(text)["rope_type"]
-    if rope not in family.rope_types:
+    if family.rotary and rope not in family.rope_types:
         problems.append(
             Problem(
-                message=f"rope type '{rope}' changes with the context length and cannot be converted",
+                message=f"rope type '{rope}' changes with the context length and cannot be converted"
+                if rope not in FIXED_ROPE
+                else f"rope type '{rope}' is none that {family.family} models have",
                 hint=f"supported rope types: {', '.join(family.rope_types)}",
             )
         )
@@ -211,12 +176,11 @@ def _problems(
                 hint="convert the float checkpoint it was made from",
             )
         )
-    for key, plain in family.plain_only:
-        if text.get(key, plain) not in (plain, None):
-            problems.append(
-                Problem(message=f"config.json sets {key}", hint="only full causal attention can be converted")
-            )
-    problems += _shape_problems(text, family, tensors, layers)
+    for one in family.refused:
+        if not one.allows(text):
+            said = json.dumps(text[one.key], default=str)
+            problems.append(Problem(message=f"config.json sets {one.key} to {said}", hint=one.hint))
+    problems += _shape_problems(family, tensors, size)
     return problems
 
 
@@ -229,27 +193,17 @@ def _unknown_family(config: dict[str, Any]) -> Problem:
 
 
 def _shape_problems(
-    text: dict[str, Any], family: Architecture, tensors: Mapping[str, TensorInfo], layers: int
+    family: Architecture, tensors: Mapping[str, TensorInfo], size: Dimensions
 ) -> list[Problem]:
     """Compare every attention tensor's shape in the headers with what config.json promises."""
-    hidden = text["hidden_size"]
-    heads = text["num_attention_heads"]
-    kv_heads = text.get("num_key_value_heads") or heads
-    head_dim = text.get("head_dim") or hidden // heads
-    if heads % kv_heads:
-        return [
-            Problem(message=f"{heads} heads do not divide into {kv_heads} KV heads", hint="check config.json")
-        ]
-    if head_dim % 2:
-        return [Problem(message=f"head_dim {head_dim} is odd", hint="RoPE needs an even head_dim")]
-    expected = {
-        family.query: (heads * head_dim, hidden),
-        family.key: (kv_heads * head_dim, hidden),
-        family.value: (kv_heads * head_dim, hidden),
-        family.output: (hidden, heads * head_dim),
-    }
-    for layer in range(layers):
-        for projection, shape in expected.items():
+    if size.heads % size.kv_heads:
+        what = f"{size.heads} heads do not divide into {size.kv_heads} KV heads"
+        return [Problem(message=what, hint="check config.json")]
+    for name, dims in (("head_dim", size.head_dim), ("the rotary part of a head", size.rotary_dim)):
+        if dims % 2:
+            return [Problem(message=f"{name} {dims} is odd", hint="RoPE needs an even head_dim")]
+    for layer in range(size.layers):
+        for projection, shape in _projection_shapes(family, size).items():
             name = family.tensor(layer, projection)
             found = tensors.get(name)
             if found is None or found.shape != shape:
@@ -258,4 +212,15 @@ def _shape_problems(
     return []
 
 
-__all__ = ["ModelFacts", "Problem", "facts_of", "read_config", "read_facts", "rope_parameters"]
+def _projection_shapes(family: Architecture, size: Dimensions) -> dict[str, tuple[int, int]]:
+    """Shapes of the weights of attention's projections, as they are stored."""
+    queries, keys = size.heads * size.head_dim, size.kv_heads * size.head_dim
+    rows = (queries, keys, keys) if family.fused is None else (queries + 2 * keys,)
+    shapes = {name: (out, size.hidden_size) for name, out in zip(family.projections, rows, strict=True)}
+    shapes[family.output] = (size.hidden_size, queries)
+    if family.has_transposed_weights:
+        return {name: (inputs, out) for name, (out, inputs) in shapes.items()}
+    return shapes
+
+
+__all__ = ["ModelFacts", "Problem", "facts_of", "read_facts"]

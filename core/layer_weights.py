@@ -6,31 +6,27 @@ from torch import Tensor
 
 from core.arch import Architecture
 from core.convert import AttentionWeights
+from core.facts import ModelFacts
+from core.weights.projections import Projections
 from core.weights.tensors import TensorSource
 
 
 def attention_weights(
-    source: TensorSource, family: Architecture, index: int, device: torch.device
+    source: TensorSource, family: Architecture, facts: ModelFacts, index: int, device: torch.device
 ) -> AttentionWeights:
-    """The original projections of layer `index`, on the device; a missing bias is None."""
+    """The original projections of layer `index` in the canonical layout, on the device; no bias is None."""
+    projections = Projections(family, facts)
 
-    def read(projection: str, kind: str) -> Tensor | None:
-        name = family.tensor(index, projection, kind)
+    def weight(module: str) -> Tensor:
+        stored = source.read(family.tensor(index, module)).to(device)
+        return stored.T if family.has_transposed_weights else stored
+
+    def bias(module: str) -> Tensor | None:
+        name = family.tensor(index, module, "bias")
         return source.read(name).to(device) if name in source else None
 
-    weights = {
-        field: source.read(family.tensor(index, projection)).to(device)
-        for field, projection in (
-            ("q", family.query),
-            ("k", family.key),
-            ("v", family.value),
-            ("o", family.output),
-        )
-    }
-    return AttentionWeights(
-        **weights,
-        q_bias=read(family.query, "bias"),
-        k_bias=read(family.key, "bias"),
-        v_bias=read(family.value, "bias"),
-        o_bias=read(family.output, "bias"),
-    )
+    query, key, value = projections.split([weight(name) for name in projections.names], dim=0)
+    given = [one for one in map(bias, projections.names) if one is not None]
+    q_bias, k_bias, v_bias = projections.split(given) if given else (None, None, None)
+    output = weight(family.output)
+    return AttentionWeights(query, key, value, output, q_bias, k_bias, v_bias, bias(family.output))

@@ -82,7 +82,9 @@ def _check_rank(rank: int, rope_dim: int, layer: int, spec: JobSpec, facts: Mode
 
 def _dims_of(pairs: Pairs, layer: int, recipe: Recipe, facts: ModelFacts) -> int:
     """Rotary dims per rope key that the pairs of one layer make."""
-    count = facts.head_dim // 2
+    count = facts.rotary_dim // 2
+    if not count:
+        raise _wrong(layer, "nothing rotates in this model, its positions are learned", "remove rope_pairs")
     if recipe.layout == PRE_ROPE:
         raise _wrong(layer, "the pre-rope layout drops no rotation", "remove rope_pairs, or take latent+rope")
     if len(pairs) != facts.kv_heads:

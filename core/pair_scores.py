@@ -27,7 +27,7 @@ def rule_pairs(recipe: Recipe, scores: Rows, inv_freq: Sequence[float], rope_dim
 
     scores (rows, d_h/2) are what the engine chose by, rounded: pairs that differ by less than that may swap.
     """
-    if recipe.layout == PRE_ROPE:
+    if recipe.layout == PRE_ROPE or not inv_freq:
         return [[] for _ in scores]
     found, kept, start = np.array(scores), rope_dim // 2, recipe.rope_select_start
     if recipe.rope_mix == "none":

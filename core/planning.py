@@ -10,7 +10,7 @@ from core.facts import ModelFacts, Problem
 from core.kv_budget import DTYPE_BYTES, cache_bytes, latent_numbers
 from core.layer_widths import kept_pairs, layer_widths
 from core.spec import Frozen, JobSpec
-from core.widths import PRE_ROPE, Widths, groups_of, key_limits, rule_of
+from core.widths import PRE_ROPE, Widths, groups_of, key_limits, layout_of, rule_of
 
 
 class LayerPlan(Frozen):
@@ -114,13 +114,13 @@ def make_plan(spec: JobSpec, facts: ModelFacts, widths: Sequence[Widths] | None 
 
 
 def _start_problems(spec: JobSpec, facts: ModelFacts) -> list[Problem]:
-    pairs = facts.head_dim // 2
-    if spec.recipe.rope_select_start < pairs:
+    pairs = facts.rotary_dim // 2
+    if spec.recipe.rope_select_start < max(pairs, 1):
         return []
     return [
         Problem(
             message=f"rope_select_start {spec.recipe.rope_select_start} is behind the last pair",
-            hint=f"a head has {pairs} pairs: choose 0 to {pairs - 1}",
+            hint=f"a head has {pairs} pairs: choose 0 to {pairs - 1}" if pairs else "set it to 0",
             field="recipe.rope_select_start",
         )
     ]
@@ -128,9 +128,10 @@ def _start_problems(spec: JobSpec, facts: ModelFacts) -> list[Problem]:
 
 def _layer(spec: JobSpec, facts: ModelFacts, index: int, widths: Widths) -> LayerPlan:
     recipe, groups = spec.recipe, groups_of(spec.recipe, facts)
-    rope_dim, rank, is_pre_rope = widths.rope_dim, widths.rank, recipe.layout == PRE_ROPE
+    layout, rule = layout_of(recipe, facts), rule_of(recipe, facts)
+    rope_dim, rank, is_pre_rope = widths.rope_dim, widths.rank, layout == PRE_ROPE
     # mixed heads keep all their dims beside the shared rotary ones
-    nope = {PRE_ROPE: 0, "none": facts.head_dim - rope_dim}.get(rule_of(recipe), facts.head_dim)
+    nope = {PRE_ROPE: 0, "none": facts.head_dim - rope_dim}.get(rule, facts.head_dim)
     k_rank = v_rank = rank
     if recipe.factor_form == "split":
         keys, values = key_limits(recipe, facts, rope_dim)
@@ -144,7 +145,7 @@ def _layer(spec: JobSpec, facts: ModelFacts, index: int, widths: Widths) -> Laye
     up = facts.kv_heads * (rebuilt * k_rank + facts.head_dim * v_rank)
     return LayerPlan(
         index=index,
-        layout=recipe.layout,
+        layout=layout,
         groups=groups,
         qk_rope_head_dim=facts.head_dim if is_pre_rope else rope_dim,
         qk_nope_head_dim=nope,

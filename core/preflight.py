@@ -30,7 +30,7 @@ from core.quota import check_room
 from core.refit import refit_windows
 from core.settings import Settings
 from core.spec import JobSpec
-from core.weights.index import read_index, weight_files
+from core.weights.index import current_names, read_index, weight_files
 from core.weights.locate import locate
 from core.weights.skeleton import check_weights
 from core.workspace import Workspace
@@ -89,17 +89,16 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     facts = facts.model_copy(
         update={"folder": str(locate(spec.model, revision=facts.revision, settings=settings).folder)}
     )
-    folder = Path(facts.folder)
-    check_weights(folder, read_index(folder))
-    sample, held_back = _sample(spec, folder)
+    folder, family = Path(facts.folder), find_architecture(facts.model_type)
+    if family is None:
+        raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
+    check_weights(folder, current_names(read_index(folder), family))
+    sample, held_back = _sample(spec, folder, facts)
     _check_evaluation(spec, folder)
     refit = refit_windows(sample.windows, spec.calibration.refit_tokens if spec.recipe.refit_output else 0)
     needed = _needed_bytes(sample, refit, facts, plan)
     check_output(workspace, needed)
     check_room(settings, [workspace.work], needed)
-    family = find_architecture(facts.model_type)
-    if family is None:
-        raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
     files = {file.name: sha256_of(file) for file in weight_files(folder)}
     fingerprint = _fingerprint(spec, folder, torch.cat([sample.windows, held_back]), device, files)
     own = _statistics_fingerprint(folder, sample, device, files)
@@ -121,7 +120,7 @@ def check_memory(plan: Plan) -> None:
         )
 
 
-def _sample(spec: JobSpec, folder: Path) -> tuple[Sample, Tensor]:
+def _sample(spec: JobSpec, folder: Path, facts: ModelFacts) -> tuple[Sample, Tensor]:
     """The calibration windows, how many of them go through the backward pass, and what is held back.
 
     Windows are held back behind those asked for, or from their end when the text is too short; a choice
@@ -144,9 +143,8 @@ def _sample(spec: JobSpec, folder: Path) -> tuple[Sample, Tensor]:
     held = min(compared, max(len(windows) - wanted, short)) if compared else 0
     used = windows[: len(windows) - held][:wanted]
     fisher = min(asked.fisher_tokens, used.numel()) if spec.recipe.needs_fisher else 0
-    sample = Sample(
-        used, math.ceil(fisher / asked.context), asked.seed, derotation=spec.recipe.needs_derotation
-    )
+    replaces = spec.recipe.needs_derotation and facts.rotary_dim > 0
+    sample = Sample(used, math.ceil(fisher / asked.context), asked.seed, derotation=replaces)
     return sample, windows[len(windows) - held :]
 
 

@@ -120,9 +120,9 @@ def _steps(spec: JobSpec, ready: Prepared, work: Path) -> Iterator[str]:
         text=spec.calibration.text,
         tokens=ready.sample.windows.numel(),
         fisher_windows=ready.sample.fisher_windows,
-        inv_freq=tuple(skeleton.inv_freq.tolist()),
+        inv_freq=tuple(skeleton.turning),
         contribution=tuple(
-            _rounded(load_statistics(work / STATISTICS, index).contribution)
+            _rounded(load_statistics(work / STATISTICS, index).contribution[:, : len(skeleton.turning)])
             for index in range(ready.facts.layers)
         ),
         recipes=tuple(found),
@@ -160,12 +160,12 @@ class _Curves:
         configs = {name: mla_config(ready.facts, plan) for name, plan in self._plans.items()}
         trial = Trial(self._skeleton, ready.family, configs, ready.held_back)
         refit = OutputRefit(self._skeleton, ready.family, configs, ready.refit, self._states)
-        source = TensorSource(Path(ready.facts.folder))
+        source = TensorSource(Path(ready.facts.folder), ready.family)
         for index in range(ready.facts.layers):
             statistics = load_statistics(self._statistics, index)
             converters = converters_for(
                 (widths.rope_dim for widths in self._widths.values()),
-                attention_weights(source, ready.family, index, ready.device),
+                attention_weights(source, ready.family, ready.facts, index, ready.device),
                 statistics,
                 self._skeleton.inv_freq,
                 next(iter(self._plans.values())).layers[index],

@@ -101,12 +101,13 @@ class OutputRefit:
             del module
             hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             for fit in fits.values():
-                fit.add(hidden, positions, output[0])
+                fit.add(hidden, positions, kwargs["attention_mask"], output[0])
 
         hook = self._skeleton.attention(index).register_forward_hook(show, with_kwargs=True)
         with self._states.writing(index + 1) as append:
             for batch in in_batches(*self._windows.shape):
-                append(self._skeleton.run(layer, self._states.read(index, batch).to(self._skeleton.device)))
+                states = self._states.read(index, batch).to(self._skeleton.device)
+                append(self._skeleton.run(index, layer, states))
         hook.remove()
         self._skeleton.empty(index)
 
@@ -123,13 +124,13 @@ class _Fit:
         self._heads, self._missed = torch.zeros(heads, dtype=WORK), torch.zeros(width, dtype=WORK)
         self._tokens = 0
 
-    def add(self, hidden: Tensor, positions: Tensor, expected: Tensor) -> None:
+    def add(self, hidden: Tensor, positions: Tensor, mask: Tensor | None, expected: Tensor) -> None:
         """hidden and expected: (batch, tokens, d), input and output of the original attention."""
         seen: list[Tensor] = []
         hook = self._attention.get_submodule("o_proj").register_forward_hook(
             lambda module, inputs, output: seen.append(inputs[0].flatten(0, -2))
         )
-        found = self._attention(hidden, positions)[0]
+        found = self._attention(hidden, positions, mask)[0]
         hook.remove()
         heads, missed = seen[0], (expected - found).flatten(0, -2)
         self._square += (heads.T @ heads).cpu().to(WORK)

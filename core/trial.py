@@ -43,22 +43,21 @@ class Trial:
     def advance(self, index: int, latent: Mapping[str, LatentLayer]) -> None:
         """Run layer `index`: the original one, and each candidate's."""
         original = self._skeleton.layer(index)
-        path = self._family.layer.format(i=index)
-        attention = self._family.attention.format(i=index).removeprefix(path + ".") + "."
+        path, attention = self._family.layer.format(i=index), self._family.module_in_layer + "."
         others = {
             name: value for name, value in original.state_dict().items() if not name.startswith(attention)
         }
         for name, model in self._models.items():
             own = {attention + key: value.float() for key, value in latent[name].tensors.items()}
             module: nn.Module = fill(model.get_submodule(path), others | own, self._skeleton.device)
-            self._hidden[name] = self._through(module, self._hidden[name])
+            self._hidden[name] = self._through(index, module, self._hidden[name])
             module.to("meta")
-        self._original = self._through(original, self._original)
+        self._original = self._through(index, original, self._original)
         self._skeleton.empty(index)
 
-    def _through(self, layer: nn.Module, hidden: Tensor) -> Tensor:
+    def _through(self, index: int, layer: nn.Module, hidden: Tensor) -> Tensor:
         """One window at a time: a candidate's attention may be wider than the original's."""
-        return torch.cat([self._skeleton.run(layer, window[None]) for window in hidden])
+        return torch.cat([self._skeleton.run(index, layer, window[None]) for window in hidden])
 
     @torch.no_grad()
     def divergences(self) -> dict[str, float]:

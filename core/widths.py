@@ -9,7 +9,9 @@ from core.errors import PlanError
 from core.facts import ModelFacts
 from core.spec import JobSpec, Recipe
 
-PRE_ROPE = "pre-rope"
+LATENT_ROPE, PRE_ROPE = "latent+rope", "pre-rope"
+# the rule of rotary dims where the model has none, whatever the recipe
+NO_ROTATION = "no rotation"
 # up to the published -68.75 % budget MHA2MLA keeps 1/8 of the head dim as rotary dims (paper, table 1)
 PAPER_KEEP = 0.3125
 
@@ -22,10 +24,23 @@ class Widths:
     rank: int
 
 
+def layout_of(recipe: Recipe, facts: ModelFacts) -> str:
+    """What layers cache: the recipe's layout, but where nothing rotates the latent alone, absorbed.
+
+    Rebuilding keys before a rotation that is none would cost time for nothing.
+    """
+    return recipe.layout if facts.rotary_dim else LATENT_ROPE
+
+
 def groups_of(recipe: Recipe, facts: ModelFacts) -> int:
-    """Rope keys cached per token: none in pre-rope, one when heads were mixed, else one per KV head."""
-    if recipe.layout == PRE_ROPE:
+    """Rope keys cached per token: none in pre-rope, one when heads were mixed, else one per KV head.
+
+    Where nothing rotates they have no dims.
+    """
+    if layout_of(recipe, facts) == PRE_ROPE:
         return 0
+    if not facts.rotary_dim:
+        return facts.kv_heads
     return facts.kv_heads if recipe.rope_mix == "none" else 1
 
 
@@ -45,7 +60,7 @@ def solve(spec: JobSpec, facts: ModelFacts, given: int | None = None, where: str
     smallest = smallest_rank(spec.recipe)
     if rank < smallest:
         need = _enough(spec, facts, given) or (groups * rope_dim + smallest) / facts.kv_numbers_per_layer
-        beside = f" beside {rope_dim} rotary dims per rope key" if groups else ""
+        beside = f" beside {rope_dim} rotary dims per rope key" if rope_dim else ""
         raise PlanError(
             f"{where}keep {keep:g} leaves no room for a latent{beside}",
             hint=f"keep at least {math.ceil(need * 1000) / 1000:g}, or set rope_dim and kv_rank",
@@ -61,10 +76,11 @@ def numbers_of(keep: float, facts: ModelFacts) -> int:
 
 def rope_dim_of(spec: JobSpec, facts: ModelFacts) -> int:
     """Rotary dims per rope key that the rule of the recipe takes at the budget; none needs no budget."""
-    if spec.recipe.layout == PRE_ROPE:
+    rule = rule_of(spec.recipe, facts)
+    if rule in (PRE_ROPE, NO_ROTATION):
         return 0
     keep = _asked_keep(spec)
-    return RULES[rule_of(spec.recipe)](keep, numbers_of(keep, facts), facts)
+    return RULES[rule](keep, numbers_of(keep, facts), facts)
 
 
 def smallest_rank(recipe: Recipe) -> int:
@@ -76,7 +92,9 @@ def _enough(spec: JobSpec, facts: ModelFacts, given: int | None) -> float | None
     """The smallest budget that has room for a latent: rotary dims may rise with it, too."""
     groups, whole = groups_of(spec.recipe, facts), facts.kv_numbers_per_layer
     for numbers in range(1, whole + 1):
-        rope_dim = RULES[rule_of(spec.recipe)](numbers / whole, numbers, facts) if given is None else given
+        rope_dim = (
+            RULES[rule_of(spec.recipe, facts)](numbers / whole, numbers, facts) if given is None else given
+        )
         if numbers - groups * rope_dim >= smallest_rank(spec.recipe):
             return numbers / whole
     return None
@@ -88,8 +106,10 @@ def _asked_keep(spec: JobSpec) -> float:
     return spec.keep
 
 
-def rule_of(recipe: Recipe) -> str:
+def rule_of(recipe: Recipe, facts: ModelFacts) -> str:
     """The key of RULES that solves the rotary dims of `recipe`."""
+    if not facts.rotary_dim:
+        return NO_ROTATION
     return PRE_ROPE if recipe.layout == PRE_ROPE else recipe.rope_mix
 
 
@@ -98,7 +118,7 @@ def _paper_rope_dim(keep: float, numbers: int, facts: ModelFacts) -> int:
     where the conversion is exact. The paper gives no budget above -68.75 %."""
     del numbers
     share = 1 / 8 + 7 / 8 * max(0.0, keep - PAPER_KEEP) / (1 - PAPER_KEEP)
-    return max(2, 2 * math.floor(share * facts.head_dim / 2 + 1e-9))
+    return min(max(2, 2 * math.floor(share * facts.head_dim / 2 + 1e-9)), facts.rotary_dim)
 
 
 def _principal_rope_dim(keep: float, numbers: int, facts: ModelFacts) -> int:
@@ -107,6 +127,7 @@ def _principal_rope_dim(keep: float, numbers: int, facts: ModelFacts) -> int:
     conversion drops rotations at every budget, as the published one does."""
     del keep
     dims = min(facts.head_dim, 64) if facts.head_dim > 64 else facts.head_dim // 2
+    dims = min(dims, facts.rotary_dim)
     while dims > 2 and 3 * dims > numbers:
         dims //= 2
     return max(2, dims - dims % 2)
@@ -118,7 +139,7 @@ def _shared_rope_dim(keep: float, numbers: int, facts: ModelFacts) -> int:
     The demo gets 10 of 48 and 16 of 120 numbers. Above half the cache they rise, slowly first, to all pairs
     of all heads, where the conversion is exact.
     """
-    everything = facts.kv_heads * facts.head_dim
+    everything = facts.kv_heads * facts.rotary_dim
     few = 2 * round(0.75 * math.sqrt(numbers))
     beyond = max(0.0, keep - 0.5) / 0.5
     dims = 2 * math.floor((few + (everything - few) * beyond**2) / 2 + 1e-9)
@@ -126,7 +147,7 @@ def _shared_rope_dim(keep: float, numbers: int, facts: ModelFacts) -> int:
 
 
 def _no_rope_dim(keep: float, numbers: int, facts: ModelFacts) -> int:
-    """Pre-rope: no rotary number is cached."""
+    """Pre-rope, or a model that does not rotate: no rotary number is cached."""
     del keep, numbers, facts
     return 0
 
@@ -136,11 +157,12 @@ RULES: Mapping[str, Callable[[float, int, ModelFacts], int]] = {
     "roro": _principal_rope_dim,
     "complex": _shared_rope_dim,
     PRE_ROPE: _no_rope_dim,
+    NO_ROTATION: _no_rope_dim,
 }
 
 
 def _explicit(spec: JobSpec, facts: ModelFacts, given: int | None) -> Widths:
-    if spec.kv_rank is None or (given is None and spec.recipe.layout != PRE_ROPE):
+    if spec.kv_rank is None or (given is None and most_rope_dims(spec.recipe, facts)):
         missing = "kv_rank" if spec.kv_rank is None else "rope_dim"
         raise PlanError(f"{missing} is not set", hint="give rope_dim and kv_rank together", field=missing)
     rope_dim = check_rope_dim(given or 0, spec.recipe, facts)
@@ -163,21 +185,22 @@ def check_rope_dim(rope_dim: int, recipe: Recipe, facts: ModelFacts) -> int:
     """`rope_dim` when a rope key can have that many dims; else raises PlanError."""
     most = most_rope_dims(recipe, facts)
     if rope_dim > most:
-        raise PlanError(
-            f"rope_dim {rope_dim} is more than "
-            + ("the pre-rope layout caches" if most == 0 else "the head has"),
-            hint=f"choose an even number up to {most}" if most else "set it to 0, or layout latent+rope",
-            field="rope_dim",
-        )
+        if not facts.rotary_dim:
+            what, fix = "the model rotates: its positions are learned", "set it to 0"
+        elif most == 0:
+            what, fix = "the pre-rope layout caches", "set it to 0, or layout latent+rope"
+        else:
+            what, fix = "the head has that rotate", f"choose an even number up to {most}"
+        raise PlanError(f"rope_dim {rope_dim} is more than {what}", hint=fix, field="rope_dim")
     return rope_dim
 
 
 def most_rope_dims(recipe: Recipe, facts: ModelFacts) -> int:
     """Rotary dims a rope key can have: a head's, or all heads' when any mixed pair may be kept."""
-    if recipe.layout == PRE_ROPE:
+    if layout_of(recipe, facts) == PRE_ROPE:
         return 0
     chosen_by_damage = recipe.rope_mix != "none" and recipe.rope_select == "logit-damage"
-    return facts.head_dim * (facts.kv_heads if chosen_by_damage else 1)
+    return facts.rotary_dim * (facts.kv_heads if chosen_by_damage else 1)
 
 
 def largest_rank(recipe: Recipe, facts: ModelFacts, rope_dim: int) -> int:

@@ -2,9 +2,15 @@
 """The model families that can be converted."""
 
 from core.arch.architecture import Architecture
+from core.arch.gpt2 import GPT2
+from core.arch.gpt_neox import GPT_NEOX
 from core.arch.llama import LLAMA
+from core.arch.mistral import MISTRAL
+from core.arch.opt import OPT
+from core.arch.phi3 import PHI3
+from core.arch.qwen2 import QWEN2
 
-ARCHITECTURES: tuple[Architecture, ...] = (LLAMA,)
+ARCHITECTURES: tuple[Architecture, ...] = (LLAMA, MISTRAL, QWEN2, PHI3, GPT_NEOX, OPT, GPT2)
 
 
 def find_architecture(model_type: str) -> Architecture | None:

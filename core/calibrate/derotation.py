@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor
 
-from core.rope.attention_mass import rotate
+from core.rope.attention_mass import hidden_keys, rotate
 
 WORK = torch.float64  # of the sums; one softmax is computed in the states' own precision
 # logits computed at once, over all heads: 64 MB in float32, whatever the context
@@ -17,11 +17,15 @@ class DerotationMoments:
     The gradient at a logit is dL/ds = p (dL/dp - sum p dL/dp), with dL/dp = dL/do . v of the head's output o.
     """
 
-    def __init__(self, heads: int, kv_heads: int, head_dim: int, scaling: float) -> None:
+    def __init__(
+        self, heads: int, kv_heads: int, head_dim: int, scaling: float, window: int | None = None
+    ) -> None:
+        """`window`: how many tokens a query sees, itself included; None for all before it."""
         self._cross = torch.zeros(heads, head_dim // 2, dtype=torch.complex128)
         self._energy = torch.zeros(heads, head_dim // 2, dtype=WORK)
         self._kv_heads = kv_heads
         self._scaling = scaling
+        self._window = window
 
     def add(self, states: tuple[Tensor, ...], gradient: Tensor, rotation: tuple[Tensor, Tensor]) -> None:
         """Add one window: states = q (T, n_h d_h), k and v (T, n_kv d_h) before RoPE.
@@ -46,8 +50,8 @@ class DerotationMoments:
             part = slice(first, first + rows)
             last = min(first + rows, context)
             logits = scores_from[:, part] @ rotated_key[:, :last].transpose(1, 2)
-            ahead = torch.ones(logits.shape[1:], dtype=torch.bool, device=logits.device).triu(first + 1)
-            found = logits.masked_fill(ahead, -torch.inf).softmax(dim=-1)
+            unseen = hidden_keys(first, logits, self._window)
+            found = logits.masked_fill(unseen, -torch.inf).softmax(dim=-1)
             change = gradients[:, part] @ values[:, :last].transpose(1, 2)
             slope = found * (change - (found * change).sum(dim=-1, keepdim=True))
             unrotated[:, :last] += slope.transpose(1, 2) @ plain[:, part]

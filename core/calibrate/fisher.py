@@ -13,6 +13,7 @@ The forward pass leaves `hidden-i` of the first windows. From the last layer to 
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from core.calibrate.derotation import DerotationMoments
 from core.calibrate.gradient_moments import GradientMoments
 from core.calibrate.layer_statistics import fisher_file, save_tensors
 from core.calibrate.states import BATCH_TOKENS, StateFiles, in_batches
+from core.calibrate.tap import AttentionTap
 from core.errors import ModelError
 from core.facts import ModelFacts
 from core.weights.skeleton import Skeleton
@@ -136,22 +138,23 @@ class _Backward:
     ) -> None:
         self._skeleton = skeleton
         self._facts = facts
-        self._projections = (family.query, family.key, family.value)
-        self._output = family.output
+        self._family = family
         self._batch_tokens = batch_tokens
         self._derotation = derotation
-        self._outputs: dict[str, Tensor] = {}
-        self._input = torch.empty(0)
 
     def run(self, index: int, hidden: StateFiles, gradients: StateFiles) -> dict[str, Tensor]:
         """The Fisher fields of layer `index`; writes the gradient of its input, unless it is the first."""
         facts, (windows, context, width) = self._facts, hidden.shape
         layer = self._skeleton.layer(index).requires_grad_(False)
-        attention = self._skeleton.attention(index)
-        hooks = [self._watch(attention, name) for name in self._projections]
-        hooks.append(attention.get_submodule(self._output).register_forward_pre_hook(self._keep_mixed))
+        tap = AttentionTap(self._skeleton.attention(index), self._family, facts)
         moments = GradientMoments(width, facts.kv_heads, facts.head_dim)
-        fit = DerotationMoments(facts.heads, facts.kv_heads, facts.head_dim, facts.head_dim**-0.5)
+        fit = DerotationMoments(
+            facts.heads,
+            facts.kv_heads,
+            facts.head_dim,
+            self._skeleton.scaling(index),
+            self._skeleton.window(index),
+        )
         rotation = self._skeleton.rotation(context)
         target: AbstractContextManager[Callable[[Tensor], None]] = (
             gradients.writing(index) if index else nullcontext(lambda states: None)
@@ -159,37 +162,36 @@ class _Backward:
         with target as append:
             for batch in in_batches(windows, context, self._batch_tokens):
                 states = hidden.read(index, batch)
-                outputs, found = self._step(layer, states, gradients.read(index + 1, batch))
-                append(found[0])
-                moments.add(self._input.flatten(0, -2), *(part.flatten(0, -2) for part in found[2:4]))
-                windows_of_batch = zip(*outputs[:3], found[4], strict=True) if self._derotation else ()
+                seen = self._step(index, layer, tap, states, gradients.read(index + 1, batch))
+                append(seen.into)
+                moments.add(seen.inputs.flatten(0, -2), seen.key.flatten(0, -2), seen.value.flatten(0, -2))
+                windows_of_batch = zip(*seen.projected, seen.mixed, strict=True) if self._derotation else ()
                 for *projected, mixed in windows_of_batch:
                     fit.add(tuple(projected), mixed, rotation)
-        for hook in hooks:
-            hook.remove()
+        tap.remove()
         self._skeleton.empty(index)
         return moments.finish() | ({"derotation": fit.constants()} if self._derotation else {})
 
     def _step(
-        self, layer: nn.Module, states: Tensor, gradient: Tensor
-    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        """([q, k, v, o], gradients at [layer input, q, k, v, o]); o is the input of the output projection."""
+        self, index: int, layer: nn.Module, tap: AttentionTap, states: Tensor, gradient: Tensor
+    ) -> "_Step":
         device = self._skeleton.device
         with torch.enable_grad():
             states = states.to(device).requires_grad_()
-            output = self._skeleton.run(layer, states)
-        outputs = [self._outputs.pop(name) for name in (*self._projections, self._output)]
-        found = torch.autograd.grad(output, [states, *outputs], gradient.to(device))
-        return [part.detach() for part in outputs], found
+            output = self._skeleton.run(index, layer, states)
+        inputs, outputs, mixed = tap.take()
+        into, *at, heads = torch.autograd.grad(output, [states, *outputs, mixed], gradient.to(device))
+        _, key, value = tap.split(at)
+        return _Step(inputs, tap.split([part.detach() for part in outputs]), into, key, value, heads)
 
-    def _keep_mixed(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
-        del module
-        self._outputs[self._output] = inputs[0]
 
-    def _watch(self, attention: nn.Module, name: str) -> torch.utils.hooks.RemovableHandle:
-        def keep(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            del module
-            self._outputs[name] = output
-            self._input = inputs[0].detach()
+@dataclass(frozen=True)
+class _Step:
+    """One batch of one layer: x, (q, k, v), and the gradients at the layer's input, k, v and the heads."""
 
-        return attention.get_submodule(name).register_forward_hook(keep)
+    inputs: Tensor
+    projected: tuple[Tensor, Tensor, Tensor]
+    into: Tensor
+    key: Tensor
+    value: Tensor
+    mixed: Tensor

@@ -2,10 +2,10 @@
 """Takes the forward statistics of one layer while it runs."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from core.arch import Architecture
 from core.calibrate.layer_statistics import LayerStatistics
+from core.calibrate.tap import AttentionTap
 from core.facts import ModelFacts
 from core.rope.attention_mass import AttentionMass
 from core.rope.scores import PairNorms
@@ -17,54 +17,48 @@ ATTENTION_WINDOWS = 8
 
 
 class Observer:
-    """Collects one layer's statistics from the inputs and outputs of its query and key projections.
+    """Collects one layer's statistics from what `tap` sees of its attention.
 
-    `looked_at` are the windows whose attention is measured, `rotation` is (cos, sin), each (context, d_h).
+    `looked_at` are the windows whose attention is measured, `rotation` is (cos, sin), each (context, d_h),
+    `scaling` what scores are multiplied by, `window` how far back the layer looks, None for all the way.
     """
 
     def __init__(
         self,
         facts: ModelFacts,
-        family: Architecture,
-        attention: nn.Module,
+        tap: AttentionTap,
         rotation: tuple[Tensor, Tensor],
+        scaling: float,
+        window: int | None,
         looked_at: set[int],
     ) -> None:
         width, context = facts.hidden_size, rotation[0].shape[0]
+        self._tap = tap
         self._norms = PairNorms(facts.heads, facts.kv_heads, facts.head_dim)
-        self._mass = AttentionMass(facts.heads, facts.kv_heads, context, facts.head_dim**-0.5)
+        self._mass = AttentionMass(facts.heads, facts.kv_heads, context, scaling, window)
         self._covariance = torch.zeros(width, width, dtype=WORK)
         self._sum, self._l1 = torch.zeros(width, dtype=WORK), torch.zeros(width, dtype=WORK)
         self._windows = 0
         self._rotation = rotation
         self._looked_at = looked_at
-        self._query: Tensor | None = None
-        self._hooks = [
-            attention.get_submodule(family.query).register_forward_hook(self._on_query),
-            attention.get_submodule(family.key).register_forward_hook(self._on_key),
-        ]
 
-    def _on_query(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        del module
-        flat = inputs[0].flatten(0, -2)
+    def look(self) -> None:
+        """Add the batch that the layer just ran on."""
+        inputs, outputs, _ = self._tap.take()
+        query, key, _ = self._tap.split(outputs)
+        flat = inputs.flatten(0, -2)
         self._covariance += (flat.T @ flat).cpu().to(WORK)
         self._sum += flat.sum(dim=0).cpu().to(WORK)
         self._l1 += flat.abs().sum(dim=0).cpu().to(WORK)
-        self._query = output
-
-    def _on_key(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        del module, inputs
-        assert self._query is not None
-        self._norms.add(self._query.flatten(0, -2), output.flatten(0, -2))
-        for row in range(output.shape[0]):
+        self._norms.add(query.flatten(0, -2), key.flatten(0, -2))
+        for row in range(key.shape[0]):
             if self._windows + row in self._looked_at:
-                self._mass.add(self._query[row], output[row], *self._rotation)
-        self._windows += output.shape[0]
+                self._mass.add(query[row], key[row], *self._rotation)
+        self._windows += key.shape[0]
 
     def finish(self) -> LayerStatistics:
-        """Remove the hooks and return the means."""
-        for hook in self._hooks:
-            hook.remove()
+        """Take the tap off and return the means."""
+        self._tap.remove()
         tokens = self._windows * self._rotation[0].shape[0]
         return LayerStatistics(
             contribution=self._norms.contribution(),

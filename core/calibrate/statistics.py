@@ -18,6 +18,7 @@ from core.calibrate.fisher import backward_step
 from core.calibrate.layer_statistics import LayerStatistics, save_tensors, statistics_file
 from core.calibrate.observer import Observer, looked_at
 from core.calibrate.states import BATCH_TOKENS, StateFiles, in_batches
+from core.calibrate.tap import AttentionTap
 from core.errors import ModelError
 from core.facts import ModelFacts
 from core.weights.skeleton import Skeleton
@@ -77,10 +78,10 @@ def finished_layers(facts: ModelFacts, windows: Tensor, folder: Path, fisher_win
 
 @torch.no_grad()
 def _embed(skeleton: Skeleton, windows: Tensor, hidden: StateFiles, batch_tokens: int) -> None:
-    table = skeleton.embeddings()
+    embedding = skeleton.embedding()
     with hidden.writing(0) as append:
         for batch in in_batches(*hidden.shape[:2], batch_tokens):
-            append(torch.nn.functional.embedding(windows[batch], table).float())
+            append(embedding(windows[batch]))
 
 
 class _Forward:
@@ -100,15 +101,17 @@ class _Forward:
         layer = self._skeleton.layer(index)
         observer = Observer(
             self._facts,
-            self._family,
-            self._skeleton.attention(index),
+            AttentionTap(self._skeleton.attention(index), self._family, self._facts),
             self._skeleton.rotation(context),
+            self._skeleton.scaling(index),
+            self._skeleton.window(index),
             self._looked_at,
         )
         with hidden.writing(index + 1) as append:
             for batch in in_batches(windows, context, batch_tokens):
                 states = hidden.read(index, batch).to(self._skeleton.device)
-                output = self._skeleton.run(layer, states)
+                output = self._skeleton.run(index, layer, states)
+                observer.look()
                 if not torch.isfinite(output).all():
                     raise ModelError(
                         f"layer {index} gives infinite or undefined values on the calibration text",

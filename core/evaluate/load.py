@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from core.errors import ModelError
-from core.facts import read_config
+from core.model_config import read_config
 from core.modeling import MLAConfig, MLAForCausalLM
 
 

@@ -5,8 +5,11 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from core.arch import find_architecture
+from core.errors import ModelError
 from core.export.layout import latent_shape
-from core.facts import ModelFacts, read_config
+from core.facts import ModelFacts
+from core.model_config import read_config
 from core.modeling import MLAConfig, export_source
 from core.planning import Plan
 
@@ -32,7 +35,16 @@ def mla_config(facts: ModelFacts, plan: Plan) -> MLAConfig:
     """The config of the converted model."""
     base = {key: value for key, value in read_config(Path(facts.folder)).items() if key not in _NOT_MODEL}
     layers = [asdict(latent_shape(facts, layer)) for layer in plan.layers]
-    config = MLAConfig(base_config=base, mla_layers=layers)
+    family = find_architecture(facts.model_type)
+    if family is None:
+        raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
+    config = MLAConfig(
+        base_config=base,
+        mla_layers=layers,
+        mla_attention=family.attention,
+        mla_rotary=family.rotary,
+        mla_dropout=family.dropout,
+    )
     config.architectures = ["MLAForCausalLM"]
     config.auto_map = {
         "AutoConfig": "modeling_mla.MLAConfig",

@@ -28,9 +28,12 @@ def units(
     """
     found: list[Unit] = []
     layers = [_layer(infos, facts, family, plan, layer, dtype) for layer in plan.layers]
-    inside = {info.name for unit in layers for info in unit.tensors} | _replaced(facts, family)
+    inside = {info.name for unit in layers for info in unit.tensors}
+    replaced = tuple(family.attention.format(i=layer.index) + "." for layer in plan.layers)
     embedding = f"{family.embedding}.weight"
-    outside = [info for name, info in sorted(infos.items()) if name not in inside]
+    outside = [
+        info for name, info in sorted(infos.items()) if name not in inside and not name.startswith(replaced)
+    ]
     for info in sorted(outside, key=lambda info: info.name != embedding):
         found.append(Unit(info.name, (_as(info, dtype),)))
     return [*found[:1], *layers, *found[1:]]
@@ -113,17 +116,6 @@ def _layer(
         for name, shape in latent_shapes(facts, layer).items()
     ]
     return Unit(layer_unit(layer.index), (*kept, *latent))
-
-
-def _replaced(facts: ModelFacts, family: Architecture) -> set[str]:
-    """Names of the original attention's tensors."""
-    projections = (family.query, family.key, family.value, family.output)
-    return {
-        family.tensor(layer, projection, kind)
-        for layer in range(facts.layers)
-        for projection in projections
-        for kind in ("weight", "bias")
-    }
 
 
 def _as(info: TensorInfo, dtype: str) -> TensorInfo:

@@ -53,7 +53,7 @@ class Probe:
         module = self._model.get_submodule(self._family.layer.format(i=index))
         cast = {n: t if n.endswith("inv_freq") else t.to(self._dtype) for n, t in tensors.items()}
         layer = fill(module, cast, torch.device("cpu"))
-        hidden = self._skeleton.run(layer, state["hidden"])
+        hidden = self._skeleton.run(index, layer, state["hidden"])
         module.to("meta")
         self._save(index + 1, {"hidden": hidden, "tokens": state["tokens"]})
 
@@ -64,8 +64,8 @@ class Probe:
         prefix = self._family.final_norm
         weights = {n: t.to(self._dtype) for n, t in source.read_prefix(prefix + ".").items()}
         norm = fill(self._model.get_submodule(prefix), weights, torch.device("cpu"))
-        head = "lm_head.weight" if "lm_head.weight" in source else f"{self._family.embedding}.weight"
-        weight = source.read(head).to(self._dtype)
+        head, embedding = f"{self._family.head}.weight", f"{self._family.embedding}.weight"
+        weight = source.read(head if head in source else embedding).to(self._dtype)
         logits = torch.nn.functional.linear(norm(state["hidden"]), weight).float()
         path = self._folder / "expected.safetensors"
         path.write_bytes(save({"tokens": state["tokens"], "logits": logits}))

@@ -34,6 +34,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreT
 from transformers.cache_utils import Cache
 
 LATENT_ROPE, PRE_ROPE = "latent+rope", "pre-rope"
+COMMON_NAMES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "max_position_embeddings")
 # cached tokens, over all sequences of a batch, whose keys are rebuilt at once when a pre-rope layer decodes;
 # on one CPU core, 8 x 2048 cached tokens take 18 ms at 1024 and 43 ms at 8192, where keys leave its caches
 TILE = 1024
@@ -108,6 +109,8 @@ class MLAConfig(PreTrainedConfig):
     base_config: config.json of the original model, model_type included; the source of truth for everything
     outside attention. Its attributes are also attributes of this config, as generation and tools expect.
     mla_layers: one LatentShape per layer, as dicts; what a layer's cache holds is its `layout`.
+    mla_attention, mla_rotary: where the original has its attention modules ({i} is the layer) and its rotary
+    embedding ("" for none). mla_dropout: what its config calls the dropout of attention weights.
     """
 
     model_type = "mla_workbench"
@@ -116,12 +119,19 @@ class MLAConfig(PreTrainedConfig):
     # transformers builds configs without arguments, so every field has a default
     base_config: dict[str, Any] | None = None
     mla_layers: list[dict[str, Any]] | None = None
+    mla_attention: str = "model.layers.{i}.self_attn"
+    mla_rotary: str = "model.rotary_emb"
+    mla_dropout: str = "attention_dropout"
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.base_config is not None:
             # what every config has (dtype, architectures, ...) describes this model and not the original
             own = {field.name for field in fields(PreTrainedConfig)} | {"model_type", "auto_map"}
-            inherited = self.base().to_dict()
+            base = self.base()
+            inherited = base.to_dict()
+            # under the names that most families have, whatever this one calls them
+            inherited |= {name: getattr(base, name) for name in COMMON_NAMES}
+            inherited.setdefault("num_key_value_heads", base.num_attention_heads)
             kwargs = {key: value for key, value in inherited.items() if key not in own} | kwargs
         super().__post_init__(**kwargs)
 
@@ -245,14 +255,17 @@ class LatentAttention(nn.Module):
         position_ids: Tensor,
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
+        layer_past: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
         """hidden_states: (batch, tokens, hidden_size), position_ids: (batch or 1, tokens).
 
         attention_mask: (batch or 1, 1, tokens, cached tokens), bool or added to the scores; None is causal.
-        The rotary table the original model passes in `kwargs` is not used: a layer has its own frequencies.
+        `layer_past` is what GPT-NeoX calls its past_key_values. The rotary table the original model passes in
+        `kwargs` is not used: a layer has its own frequencies.
         """
         tokens, past = hidden_states.shape[1], 0
+        past_key_values = layer_past if past_key_values is None else past_key_values
         is_absorbed = tokens == 1 if self.absorbed is None else self.absorbed
         q_nope, q_rope, latent, k_rope = self._project(hidden_states, position_ids)
         if past_key_values is not None:
@@ -439,6 +452,8 @@ class LatentAttention(nn.Module):
 
 def rope_scaling(rotary: Any, attention: Any) -> float:
     """What the original multiplies cos and sin by; Gemma 3 has a rotary table for each type of layer."""
+    if rotary is None:
+        return 1.0
     own = getattr(rotary, f"{getattr(attention, 'layer_type', None)}_attention_scaling", None)
     return float(rotary.attention_scaling if own is None else own)
 
@@ -456,22 +471,27 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
     def __init__(self, config: MLAConfig) -> None:
         super().__init__(config)
         base = self._original(config)
-        for index, (layer, shape) in enumerate(zip(base.model.layers, config.shapes(), strict=True)):
-            old = layer.self_attn
-            layer.self_attn = LatentAttention(
+        rotary = base.get_submodule(config.mla_rotary) if config.mla_rotary else None
+        for index, shape in enumerate(config.shapes()):
+            path, _, name = config.mla_attention.format(i=index).rpartition(".")
+            layer = base.get_submodule(path)
+            old: Any = layer.get_submodule(name)
+            attention = LatentAttention(
                 shape,
                 hidden_size=config.hidden_size,
                 heads=config.num_attention_heads,
                 kv_heads=config.num_key_value_heads,
                 # yarn multiplies cos and sin, so every original score, by a constant squared
-                scaling=old.scaling * rope_scaling(base.model.rotary_emb, old) ** 2,
-                dropout=old.attention_dropout,
+                scaling=old.scaling * rope_scaling(rotary, old) ** 2,
+                dropout=getattr(config, config.mla_dropout),
                 layer_idx=index,
                 norms=(old.q_norm, old.k_norm) if shape.qk_norm else None,
             )
+            layer.add_module(name, attention)
         for name, child in base.named_children():
             self.add_module(name, child)
         self._base_class = type(base)
+        self.base_model_prefix = base.base_model_prefix
         self._tied_weights_keys = base._tied_weights_keys
         self.post_init()
 
@@ -485,6 +505,15 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
             attn_implementation="eager" if is_capped else config._attn_implementation,
             dtype=torch.get_default_dtype(),
         )
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The original's, wherever it has them."""
+        found: nn.Module = self._base_class.get_input_embeddings(self)
+        return found
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the original's."""
+        self._base_class.set_input_embeddings(self, value)
 
     def forward(
         self,

@@ -13,10 +13,14 @@ _LOGITS = 1 << 24
 class AttentionMass:
     """Running sums of causal attention probabilities, per query head and distance t - s."""
 
-    def __init__(self, heads: int, kv_heads: int, context: int, scaling: float) -> None:
+    def __init__(
+        self, heads: int, kv_heads: int, context: int, scaling: float, window: int | None = None
+    ) -> None:
+        """`window`: how many tokens a query sees, itself included; None for all before it."""
         self._mass = torch.zeros(heads, context, dtype=WORK)
         self._kv_heads = kv_heads
         self._scaling = scaling
+        self._window = window
         self._queries = 0
 
     def add(self, query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> None:
@@ -30,8 +34,8 @@ class AttentionMass:
             block = grouped[:, :, first : first + rows]
             last = first + block.shape[2]
             logits = (block @ rotated_key[:, None, :last].transpose(-1, -2)).flatten(0, 1)
-            ahead = torch.ones(logits.shape[1:], dtype=torch.bool, device=logits.device).triu(first + 1)
-            probabilities = logits.masked_fill(ahead, -torch.inf).softmax(dim=-1)
+            unseen = hidden_keys(first, logits, self._window)
+            probabilities = logits.masked_fill(unseen, -torch.inf).softmax(dim=-1)
             self._mass[:, :last] += by_distance(probabilities).cpu().to(WORK)
         self._queries += context
 
@@ -42,6 +46,13 @@ class AttentionMass:
         (t, s), not probabilities given that the distance exists.
         """
         return self._mass / max(self._queries, 1)
+
+
+def hidden_keys(first: int, logits: Tensor, window: int | None) -> Tensor:
+    """Which keys (B, S) the queries first, first + 1, … of logits (n, B, S) may not see: later or too old."""
+    every = torch.ones(logits.shape[1:], dtype=torch.bool, device=logits.device)
+    later = every.triu(first + 1)
+    return later if window is None else later | every.tril(first - window)
 
 
 def rotate(states: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:

@@ -25,20 +25,25 @@ def part(
     plan: LayerPlan,
     recipe: Recipe,
 ) -> tuple[RopeSplit, Tensor]:
-    """(split, scores): scores (rows, d_h/2) are what the choice of pairs went by, or could have gone by.
+    """(split, scores): scores (rows, pairs) are what the choice of pairs went by, or could have gone by.
 
+    Pairs are the first of d_h/2, up to the first that does not turn (core/weights/projections.py).
     query (n_h * d_h, d + 1) and key (n_kv * d_h, d + 1): weights with the bias as last column. Pairs that
     `plan` names are kept whatever the scores say.
     """
     kv_heads = statistics.contribution.shape[0]
+    pairs = int(inv_freq.count_nonzero())
     if plan.layout == PRE_ROPE:
-        return unrotated(query, key, inv_freq, kv_heads), statistics.contribution
+        return unrotated(query, key, inv_freq, kv_heads), statistics.contribution[:, :pairs]
+    if not pairs:
+        nothing = torch.zeros(kv_heads, 0, dtype=torch.int64)
+        return by_head(query, key, nothing, inv_freq.cpu()), statistics.contribution[:, :0]
     replaced = DEROTATE[recipe.rope_derotate](query, statistics)
     kept = plan.qk_rope_head_dim // 2
     if recipe.rope_mix != "none":
         folds = folds_of(query, key, statistics, inv_freq, kept, recipe)
         slots = (
-            shared_pairs(folds, recipe.rope_select, kept, recipe.rope_select_start, inv_freq)
+            shared_pairs(folds, recipe.rope_select, kept, recipe.rope_select_start, inv_freq[:pairs])
             if plan.kept_pairs is None
             else chosen_slots(folds, plan.kept_pairs)
         )
@@ -47,6 +52,7 @@ def part(
     if recipe.rope_select == "logit-damage":
         rotation = rotation_of(query, statistics, inv_freq, kv_heads, recipe)
         scores = (rotation * energies_of(key, statistics, kv_heads)).T
+    scores = scores[:, :pairs]
     chosen = (
         SELECT[recipe.rope_select](scores, kept, recipe.rope_select_start)
         if plan.kept_pairs is None
@@ -66,8 +72,11 @@ def folds_of(
     """The mixed basis of one layer for `kept` shared rotary pairs."""
     kv_heads = statistics.contribution.shape[0]
     rotation = rotation_of(query, statistics, inv_freq, kv_heads, recipe)
-    moments = PairMoments(cross_pair_moments(key, augmented(statistics), kv_heads), rotation, inv_freq)
-    return folds_at(moments, fold_starts(inv_freq.tolist(), recipe.freqfold, kept, kv_heads), recipe.rope_mix)
+    keys = cross_pair_moments(key, augmented(statistics), kv_heads)
+    pairs = int(inv_freq.count_nonzero())
+    mixed, turning = pairs * kv_heads, inv_freq[:pairs]
+    moments = PairMoments(keys[:mixed, :mixed], rotation[:pairs], turning)
+    return folds_at(moments, fold_starts(turning.tolist(), recipe.freqfold, kept, kv_heads), recipe.rope_mix)
 
 
 def rotation_of(

@@ -3,11 +3,13 @@
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from core.arch import Architecture
 from core.errors import ModelError
 
 # safetensors' own dtype names -> the names config.json uses
@@ -19,12 +21,13 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor as the header describes it."""
+    """One tensor as the header describes it; `stored` is what the file calls it, when not `name`."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     file: Path
+    stored: str = ""
 
     @property
     def numbers(self) -> int:
@@ -51,6 +54,14 @@ def read_index(folder: Path) -> dict[str, TensorInfo]:
                 field="model",
             ) from error
     return tensors
+
+
+def current_names(tensors: Mapping[str, TensorInfo], family: Architecture | None) -> dict[str, TensorInfo]:
+    """The tensors under the names that the model of `family` has today, buffers of old programs left out."""
+    if family is None:
+        return dict(tensors)
+    named = ((family.current_name(stored), info) for stored, info in tensors.items())
+    return {name: replace(info, name=name, stored=info.name) for name, info in named if name is not None}
 
 
 def is_weight(name: str) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The original model without its weights: one decoder layer at a time is filled and run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from core.arch import Architecture
 from core.errors import ModelError
-from core.facts import read_config
+from core.model_config import dimensions, read_config
 from core.process import return_layer_memory
 from core.weights.index import TensorInfo
 from core.weights.tensors import TensorSource
@@ -56,21 +56,44 @@ class Skeleton:
     def __init__(self, folder: Path, family: Architecture, device: torch.device) -> None:
         self._model: Any = _empty_model(folder)
         self.config: Any = self._model.config
-        self._source = TensorSource(folder)
+        self._source = TensorSource(folder, family)
         self._family = family
+        self._size = dimensions(family.read_config(read_config(folder)), family)
         self.device = device
         # built outside the meta context: its frequencies are computed, not loaded
-        self.rotary_embedding: Any = type(self._model.model.rotary_emb)(self.config).to(device)
+        self._rotary: Any = None
+        if family.rotary:
+            self._rotary = type(self._model.get_submodule(family.rotary))(self.config).to(device)
 
     @property
     def inv_freq(self) -> Tensor:
-        """Frequencies (d_h/2,), float32, after the model's own rope scaling."""
-        frequencies: Tensor = self.rotary_embedding.inv_freq.cpu().float()
-        return frequencies
+        """Frequencies (d_h/2,), float32, after the model's own rope scaling; 0 for pairs that do not turn."""
+        found = torch.zeros(self._size.head_dim // 2)
+        if self._rotary is not None:
+            found[: self._size.rotary_dim // 2] = self._rotary.inv_freq.cpu().float()
+        return found
+
+    @property
+    def turning(self) -> list[float]:
+        """The frequencies of the pairs that turn, the first of `inv_freq`."""
+        return self.inv_freq[: self._size.rotary_dim // 2].tolist()
+
+    def embedding(self) -> Callable[[Tensor], Tensor]:
+        """What turns token ids (…, n) into inputs of the first layer (…, n, d), float32, from position 0."""
+        table = self.embeddings()
+        positions, offset = None, self._family.position_offset
+        if self._family.positions:
+            positions = self._source.read(f"{self._family.positions}.weight")[offset:].float()
+
+        def embed(tokens: Tensor) -> Tensor:
+            found = nn.functional.embedding(tokens, table).float()
+            return found if positions is None else found + positions[: tokens.shape[-1]]
+
+        return embed
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Token ids (…) -> embeddings (…, d) in float32; only the rows that occur are kept."""
-        return nn.functional.embedding(tokens, self.embeddings()).float()
+        """Token ids (…, n) -> inputs of the first layer (…, n, d) in float32."""
+        return self.embedding()(tokens)
 
     def embeddings(self) -> Tensor:
         """The embedding table (vocabulary, d), as stored."""
@@ -84,7 +107,7 @@ class Skeleton:
 
     def head(self) -> Tensor:
         """The output matrix (vocabulary, d) in float32 on the device; tied ones are the embeddings."""
-        name = "lm_head.weight"
+        name = f"{self._family.head}.weight"
         stored = self._source.read(name) if name in self._source else self.embeddings()
         return stored.float().to(self.device)
 
@@ -105,20 +128,51 @@ class Skeleton:
         module: nn.Module = self._model.get_submodule(self._family.attention.format(i=index))
         return module
 
-    def rotation(self, context: int) -> tuple[Tensor, Tensor]:
-        """(cos, sin), each (context, d_h), of positions from 0 on; a scaling of both (yarn) is included."""
-        positions = torch.arange(context, device=self.device)[None]
-        cos, sin = self.rotary_embedding(torch.zeros(1, device=self.device), positions)
-        return cos[0], sin[0]
+    def scaling(self, index: int) -> float:
+        """What the scores of layer `index` are multiplied by."""
+        attention: Any = self.attention(index)
+        return float(attention.scaling)
 
-    def run(self, layer: nn.Module, hidden: Tensor) -> Tensor:
-        """One decoder layer on hidden (batch, tokens, d) with causal attention from position 0."""
+    def window(self, index: int) -> int | None:
+        """How many tokens a query of layer `index` sees, itself included; None for all before it."""
+        said = self.config.to_dict()
+        types = said.get("layer_types")
+        is_sliding = types is None or types[index] == "sliding_attention"
+        window: int | None = said.get("sliding_window")
+        return window if is_sliding else None
+
+    def rotation(self, context: int) -> tuple[Tensor, Tensor]:
+        """(cos, sin), each (context, d_h) in the canonical layout, of positions from 0 on.
+
+        A scaling of both (yarn) is included.
+        """
+        turning = self._size.rotary_dim // 2
+        cos = torch.ones(context, self._size.head_dim // 2, device=self.device)
+        sin = torch.zeros_like(cos)
+        if self._rotary is not None:
+            found = self._rotary(cos, torch.arange(context, device=self.device)[None])
+            cos[:, :turning], sin[:, :turning] = (part[0, :, :turning] for part in found)
+        return cos.repeat(1, 2), sin.repeat(1, 2)
+
+    def run(self, index: int, layer: nn.Module, hidden: Tensor) -> Tensor:
+        """`layer`, in the place of layer `index`, on hidden (batch, tokens, d) from position 0."""
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        rotation = self.rotary_embedding(hidden, positions)
+        rotation = None if self._rotary is None else self._rotary(hidden, positions)
         output: Tensor = layer(
-            hidden, attention_mask=None, position_ids=positions, position_embeddings=rotation
+            hidden,
+            attention_mask=self._mask(index, hidden),
+            position_ids=positions,
+            position_embeddings=rotation,
         )
         return output
+
+    def _mask(self, index: int, hidden: Tensor) -> Tensor | None:
+        """None where attention is plainly causal, else which keys a query sees: (1, 1, tokens, tokens)."""
+        window, tokens = self.window(index), hidden.shape[1]
+        if window is None or tokens <= window:
+            return None
+        seen = torch.ones(tokens, tokens, dtype=torch.bool, device=hidden.device)
+        return seen.tril().triu(1 - window)[None, None]
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], device: torch.device) -> nn.Module:

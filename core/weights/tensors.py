@@ -7,8 +7,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from core.arch import Architecture
 from core.errors import ModelError
-from core.weights.index import TensorInfo, read_index
+from core.weights.index import TensorInfo, current_names, read_index
 
 TORCH_DTYPES = {
     "float64": torch.float64,
@@ -19,10 +20,13 @@ TORCH_DTYPES = {
 
 
 class TensorSource:
-    """Lazy view of a checkpoint: nothing but headers is read until a tensor is asked for."""
+    """Lazy view of a checkpoint: nothing but headers is read until a tensor is asked for.
 
-    def __init__(self, folder: Path) -> None:
-        self.infos: dict[str, TensorInfo] = read_index(folder)
+    Tensors have the names that the model of `family` has today, whatever older files call them.
+    """
+
+    def __init__(self, folder: Path, family: Architecture | None = None) -> None:
+        self.infos: dict[str, TensorInfo] = current_names(read_index(folder), family)
 
     def __contains__(self, name: str) -> bool:
         return name in self.infos
@@ -31,8 +35,9 @@ class TensorSource:
         """The tensor called `name`, in its stored dtype, on the CPU; raises ModelError when damaged."""
         try:
             # opened per read: a mapping kept open would keep the file's pages counted as ours
-            with safe_open(self.infos[name].file, framework="pt") as handle:
-                tensor: Tensor = handle.get_tensor(name)
+            info = self.infos[name]
+            with safe_open(info.file, framework="pt") as handle:
+                tensor: Tensor = handle.get_tensor(info.stored or name)
                 return tensor.clone()
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{name} cannot be read: {error}", hint="fetch the file again") from error

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from core.errors import ModelError
-from core.facts import read_config
+from core.model_config import read_config
 from core.modeling import MLAConfig
 
 

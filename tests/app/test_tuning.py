@@ -28,6 +28,7 @@ from core.calibrate.layer_statistics import load_statistics
 from core.convert import convert_layer
 from core.errors import SpecError
 from core.events import NeverCancel, NullSink
+from core.facts import read_facts
 from core.layer_weights import attention_weights
 from core.settings import Settings
 from core.spec import Calibration, JobSpec
@@ -267,7 +268,7 @@ def test_the_pairs_shown_are_those_a_conversion_keeps(
     skeleton, source = Skeleton(folder, family, device), TensorSource(folder)
     (statistics,) = bench.settings.home.glob("profiles/*/statistics")
     for layer, kept in zip(found.plan.layers, view.kept, strict=True):
-        weights = attention_weights(source, family, layer.index, device)
+        weights = attention_weights(source, family, read_facts(str(folder)), layer.index, device)
         measured = load_statistics(statistics, layer.index)
         latent = convert_layer(weights, measured, skeleton.inv_freq, layer, found.spec.recipe)
         assert latent.kept == [list(row) for row in kept]

@@ -40,9 +40,10 @@ class Shape:
         return ModelFacts(
             name="test", kind="folder", folder="", revision=None, model_type="llama", family="Llama",
             layers=1, hidden_size=self.width, heads=self.heads, kv_heads=self.kv_heads,
-            head_dim=self.head_dim, rope_type="default", rope_theta=1e4, max_context=2048, vocab_size=100,
-            dtype="float64", parameters=10**9, weight_bytes=2 * 10**9, is_tied=True,
-            has_attention_bias=self.has_bias, kv_numbers_per_layer=numbers, kv_bytes_per_token=numbers * 8,
+            head_dim=self.head_dim, rotary_dim=self.head_dim, rope_type="default", rope_theta=1e4,
+            max_context=2048, vocab_size=100, dtype="float64", parameters=10**9,
+            weight_bytes=2 * 10**9, is_tied=True, has_attention_bias=self.has_bias,
+            kv_numbers_per_layer=numbers, kv_bytes_per_token=numbers * 8,
         )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ class Tiny:
         self.statistics: list[LayerStatistics] = [load_statistics(work, index) for index in range(LAYERS)]
         source, cpu = TensorSource(folder), torch.device("cpu")
         self.weights: list[AttentionWeights] = [
-            attention_weights(source, LLAMA, index, cpu) for index in range(LAYERS)
+            attention_weights(source, LLAMA, self.facts, index, cpu) for index in range(LAYERS)
         ]
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         self.outside = {name: t for name, t in base.state_dict().items() if "self_attn" not in name}

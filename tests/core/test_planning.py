@@ -25,8 +25,8 @@ def model(heads: int, kv_heads: int, head_dim: int, hidden: int, layers: int = 3
     return ModelFacts(
         name="test", kind="folder", folder="", revision=None, model_type="llama", family="Llama",
         layers=layers, hidden_size=hidden, heads=heads, kv_heads=kv_heads, head_dim=head_dim,
-        rope_type="default", rope_theta=1e4, max_context=2048, vocab_size=100, dtype="bfloat16",
-        parameters=10**9, weight_bytes=2 * 10**9, is_tied=True, has_attention_bias=False,
+        rotary_dim=head_dim, rope_type="default", rope_theta=1e4, max_context=2048, vocab_size=100,
+        dtype="bfloat16", parameters=10**9, weight_bytes=2 * 10**9, is_tied=True, has_attention_bias=False,
         kv_numbers_per_layer=numbers, kv_bytes_per_token=layers * numbers * 2,
     )  # fmt: skip
 

@@ -42,7 +42,7 @@ class Converted:
         source = TensorSource(folder)
         self.layers: list[LatentLayer] = [
             convert_layer(
-                attention_weights(source, LLAMA, index, torch.device("cpu")),
+                attention_weights(source, LLAMA, facts, index, torch.device("cpu")),
                 load_statistics(work, index),
                 self.skeleton.inv_freq,
                 plan.layers[index],

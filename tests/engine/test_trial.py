@@ -33,7 +33,7 @@ def parts(model: Path, spec: JobSpec, home: Path) -> tuple[Plan, Skeleton, Calla
     return (
         make_plan(spec, facts),
         skeleton,
-        lambda index: attention_weights(source, family, index, cpu),
+        lambda index: attention_weights(source, family, facts, index, cpu),
     )
 
 
