@@ -89,7 +89,7 @@ def make_plan(spec: JobSpec, facts: ModelFacts, widths: Sequence[Widths] | None 
     """
     try:
         solved = layer_widths(spec, facts)
-        problems = [*facts.problems, *_start_problems(spec, facts)]
+        problems = [*facts.problems, *_start_problems(spec, facts), *_context_problems(spec, facts)]
     except PlanError as error:
         solved = [Widths(facts.head_dim, facts.kv_heads * facts.head_dim)] * facts.layers
         problems = [
@@ -123,6 +123,24 @@ def _start_problems(spec: JobSpec, facts: ModelFacts) -> list[Problem]:
             hint=f"a head has {pairs} pairs: choose 0 to {pairs - 1}" if pairs else "set it to 0",
             field="recipe.rope_select_start",
         )
+    ]
+
+
+def _context_problems(spec: JobSpec, facts: ModelFacts) -> list[Problem]:
+    """Texts longer than a model that learned its positions can read at all."""
+    if facts.rotary_dim:
+        return []
+    asked = {"calibration.context": spec.calibration.context}
+    if spec.evaluation is not None:
+        asked["evaluation.context"] = spec.evaluation.context
+    return [
+        Problem(
+            message=f"{field} is {context}, and the model has learned {facts.max_context} positions",
+            hint=f"choose {facts.max_context} or less",
+            field=field,
+        )
+        for field, context in asked.items()
+        if context > facts.max_context
     ]
 
 

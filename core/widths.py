@@ -76,11 +76,15 @@ def numbers_of(keep: float, facts: ModelFacts) -> int:
 
 def rope_dim_of(spec: JobSpec, facts: ModelFacts) -> int:
     """Rotary dims per rope key that the rule of the recipe takes at the budget; none needs no budget."""
-    rule = rule_of(spec.recipe, facts)
-    if rule in (PRE_ROPE, NO_ROTATION):
+    if rule_of(spec.recipe, facts) in (PRE_ROPE, NO_ROTATION):
         return 0
     keep = _asked_keep(spec)
-    return RULES[rule](keep, numbers_of(keep, facts), facts)
+    return _by_rule(spec.recipe, keep, numbers_of(keep, facts), facts)
+
+
+def _by_rule(recipe: Recipe, keep: float, numbers: int, facts: ModelFacts) -> int:
+    """What the rule takes, but no more than the choice of pairs can give."""
+    return min(RULES[rule_of(recipe, facts)](keep, numbers, facts), most_rope_dims(recipe, facts))
 
 
 def smallest_rank(recipe: Recipe) -> int:
@@ -92,9 +96,7 @@ def _enough(spec: JobSpec, facts: ModelFacts, given: int | None) -> float | None
     """The smallest budget that has room for a latent: rotary dims may rise with it, too."""
     groups, whole = groups_of(spec.recipe, facts), facts.kv_numbers_per_layer
     for numbers in range(1, whole + 1):
-        rope_dim = (
-            RULES[rule_of(spec.recipe, facts)](numbers / whole, numbers, facts) if given is None else given
-        )
+        rope_dim = _by_rule(spec.recipe, numbers / whole, numbers, facts) if given is None else given
         if numbers - groups * rope_dim >= smallest_rank(spec.recipe):
             return numbers / whole
     return None

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
 
+from core.arch import find_architecture
 from core.errors import VerificationError
 from core.kv_budget import full_numbers, latent_numbers
+from core.model_config import dimensions
 from core.modeling import MLAConfig
 
 
@@ -20,7 +22,9 @@ def formula_kv_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
             for shape in config.shapes()
         )
     else:
-        numbers = config.num_hidden_layers * full_numbers(config.num_key_value_heads, config.head_dim)
+        family, said = find_architecture(config.model_type), config.to_dict()
+        size = dimensions(family.read_config(said) if family else said, family)
+        numbers = size.layers * full_numbers(size.kv_heads, size.head_dim)
     return numbers * dtype.itemsize
 
 

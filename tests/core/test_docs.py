@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from app.cli.main import cli
+from core.arch import ARCHITECTURES
 from core.presets import PRESETS
 from core.settings import Settings
 from core.spec import Calibration, Evaluation, JobSpec, Recipe
@@ -49,6 +50,11 @@ CHOICES = [(stage, choice) for stage, known in STAGES.items() for choice in know
 @pytest.mark.parametrize("field", FIELDS)
 def test_every_field_of_a_job_is_documented(field: str, documents: str) -> None:
     assert mentions(documents, field) or mentions(documents, "--" + field.replace("_", "-"))
+
+
+@pytest.mark.parametrize("kind", [kind for family in ARCHITECTURES for kind in family.model_types])
+def test_every_model_type_is_documented(kind: str, documents: str) -> None:
+    assert f"`{kind}`" in documents
 
 
 @pytest.mark.parametrize("preset", PRESETS)

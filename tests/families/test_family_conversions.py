@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One real conversion of every family: engine, export, a fresh process that loads the folder."""
+
+from pathlib import Path
+
+import pytest
+
+from core.engine import convert
+from core.evaluate import load_model
+from core.events import NeverCancel
+from core.presets import spec_from_preset
+from core.settings import Settings
+from core.weights.tensors import TensorSource
+from core.workspace import Workspace
+from tests.engine.list_sink import ListSink
+from tests.families.conftest import Tiny
+
+# test_family_exact.py has every preset on every family; a process and an export take their time
+PRESETS = {
+    "qwen2 windows": "mha2mla",
+    "mistral": "fast",
+    "phi3 partly rotary": "mha2mla",
+    "gpt_neox": "quality",
+    "opt": "quality",
+    "gpt2": "mha2mla",
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_checkpoint_converts_and_loads_in_a_fresh_process(
+    name: str, families: dict[str, Tiny], sample_text: Path, tmp_path: Path
+) -> None:
+    """The engine itself compares logits and cached bytes of the folder; tensors have the model's names."""
+    tiny, sink = families[name], ListSink()
+    spec = spec_from_preset(
+        PRESETS[name],
+        model=str(tiny.folder),
+        keep=0.45,
+        calibration={"text": str(sample_text), "tokens": 480, "context": 96},
+        evaluation=None,
+    )
+    workspace = Workspace(work=tmp_path / "out.partial", result=tmp_path / "out")
+    convert(spec, workspace, sink, NeverCancel(), Settings(data_dir=tmp_path / "home"))
+    metrics = sink.metrics
+    assert metrics["kv_bytes_per_token_measured"] == metrics["kv_bytes_per_token_formula"]
+    assert metrics["kv_bytes_per_token_measured"] <= 0.45 * tiny.facts.kv_bytes_per_token
+    # the probe ran in the stored dtype, and so did the process: float32 sums in the same order
+    assert metrics["logits_difference"] < 1e-4
+    model = load_model(workspace.result, dtype=None, device="cpu")
+    stored = TensorSource(workspace.result).infos
+    tied = set(model.all_tied_weights_keys) - stored.keys()
+    assert stored.keys() == model.state_dict().keys() - tied
