@@ -53,6 +53,9 @@ class ModelFacts(Frozen):
     weight_bytes: int
     is_tied: bool
     has_attention_bias: bool
+    mlp_size: int = Field(
+        0, description="channels inside the MLP; 0 where it is not made of plain matrices of one size"
+    )
     kv_numbers_per_layer: int = Field(description="numbers cached per token and layer")
     kv_bytes_per_token: int
     problems: tuple[Problem, ...] = ()
@@ -130,10 +133,27 @@ def _facts(
         weight_bytes=sum(tensor.numbers * DTYPE_BYTES.get(tensor.dtype, 1) for tensor in tensors.values()),
         is_tied=f"{family.head if family else 'lm_head'}.weight" not in tensors,
         has_attention_bias=family is not None and _has_bias(family, tensors),
+        mlp_size=_mlp_size(tensors, family, size.layers, size.hidden_size),
         kv_numbers_per_layer=numbers,
         kv_bytes_per_token=size.layers * numbers * DTYPE_BYTES.get(dtype, 2),
         problems=tuple(_problems(config, text, family if is_text else None, tensors, dtype, size)),
     )
+
+
+def _mlp_size(
+    tensors: Mapping[str, TensorInfo], family: Architecture | None, layers: int, hidden: int
+) -> int:
+    """Channels inside the MLP when every layer has the family's plain matrices in one size, else 0."""
+    if family is None or family.mlp is None:
+        return 0
+    sizes = set()
+    for layer in range(layers):
+        for path in filter(None, family.mlp):
+            found = tensors.get(f"{family.layer.format(i=layer)}.{path}.weight")
+            shape = found.shape if found else ()
+            sizes.add(tuple(reversed(shape)) if path == family.mlp[2] else tuple(shape))
+    inner = next(iter(sizes), ())
+    return inner[0] if len(sizes) == 1 and len(inner) == 2 and inner[1] == hidden else 0
 
 
 def _main_dtype(tensors: Mapping[str, TensorInfo]) -> str:

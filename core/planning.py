@@ -9,6 +9,9 @@ from core.errors import PlanError
 from core.facts import ModelFacts, Problem
 from core.kv_budget import DTYPE_BYTES, cache_bytes, latent_numbers
 from core.layer_widths import kept_pairs, layer_widths
+from core.linear.budget import Ranks, original_numbers, uniform, whole_linears, with_ranks
+from core.linear.shapes import ATTENTION_PARTS, LinearPlan
+from core.recipe import IDENTITY_JUNCTION
 from core.spec import Frozen, JobSpec
 from core.widths import PRE_ROPE, Widths, groups_of, key_limits, layout_of, rule_of
 
@@ -41,6 +44,22 @@ class LayerPlan(Frozen):
     cached_numbers: int = Field(description="numbers cached per token")
     parameters_before: int = Field(description="attention weights of the original layer")
     parameters_after: int
+    kv_identity: bool = Field(
+        False, description="the down-projection of the latent is [I, B] on permuted inputs"
+    )
+    linears: tuple[LinearPlan, ...] = Field(
+        (), description="the other linear layers of the decoder layer when there is a budget of weights"
+    )
+
+    @property
+    def linears_saved(self) -> int:
+        """Numbers that the factored linear layers take less."""
+        return sum(linear.whole - linear.numbers for linear in self.linears)
+
+    @property
+    def key_value_parameters(self) -> int:
+        """Weights of the projections of keys and values alone, down and up."""
+        return self.parameters_after - sum(one.whole for one in self.linears if one.part in ATTENTION_PARTS)
 
     @property
     def widths(self) -> Widths:
@@ -61,6 +80,10 @@ class Plan(Frozen):
     kv_bytes_per_token_after: int
     parameters_before: int
     parameters_after: int
+    linears_before: int = Field(0, description="numbers of the original's linear layers")
+    linears_after: int = Field(
+        0, description="what stays of them; both are 0 when there is no budget of weights"
+    )
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -82,10 +105,16 @@ class Plan(Frozen):
             raise PlanError(first.message, hint=first.hint, field=first.field)
 
 
-def make_plan(spec: JobSpec, facts: ModelFacts, widths: Sequence[Widths] | None = None) -> Plan:
-    """Solve `spec`'s budget into widths for every layer of the model; never raises, see Plan.problems.
+def make_plan(
+    spec: JobSpec,
+    facts: ModelFacts,
+    widths: Sequence[Widths] | None = None,
+    ranks: Ranks | None = None,
+) -> Plan:
+    """Solve `spec`'s budgets into widths for every layer of the model; never raises, see Plan.problems.
 
-    `widths`, one per layer, takes the place of the budget's once calibration has allocated them.
+    `widths`, one per layer, and `ranks` of the linear layers take the place of what the budgets say once
+    calibration has allocated them.
     """
     try:
         solved = layer_widths(spec, facts)
@@ -97,8 +126,15 @@ def make_plan(spec: JobSpec, facts: ModelFacts, widths: Sequence[Widths] | None 
             Problem(message=error.message, hint=error.hint, field=error.field or "keep"),
         ]
     layers = tuple(_layer(spec, facts, index, one) for index, one in enumerate(widths or solved))
+    try:
+        layers = _with_linears(spec, facts, layers, ranks)
+    except PlanError as error:
+        problems.append(Problem(message=error.message, hint=error.hint, field=error.field or "weights_keep"))
     dtype = facts.dtype if spec.dtype == "checkpoint" else spec.dtype
-    saved = sum(layer.parameters_before - layer.parameters_after for layer in layers)
+    saved = sum(
+        layer.parameters_before - layer.parameters_after + layer.linears_saved for layer in layers
+    )
+    before = original_numbers(facts) if spec.weights_keep is not None else 0
     after = sum(layer.cached_numbers for layer in layers) * DTYPE_BYTES.get(dtype, 2)
     return Plan(
         model=facts.name,
@@ -109,7 +145,38 @@ def make_plan(spec: JobSpec, facts: ModelFacts, widths: Sequence[Widths] | None 
         kv_bytes_per_token_after=after,
         parameters_before=facts.parameters,
         parameters_after=facts.parameters - saved,
+        linears_before=before,
+        linears_after=before - saved if before else 0,
         problems=tuple(problems),
+    )
+
+
+def _with_linears(
+    spec: JobSpec, facts: ModelFacts, layers: tuple[LayerPlan, ...], ranks: Ranks | None
+) -> tuple[LayerPlan, ...]:
+    """The layers with the budget of weights solved; raises PlanError when it cannot be."""
+    if spec.weights_keep is None:
+        return layers
+    # each side of a split latent would need a block of its own
+    is_identity = spec.recipe.junction == IDENTITY_JUNCTION and spec.recipe.factor_form == "joint"
+    found = []
+    for layer in layers:
+        spared = layer.kv_lora_rank**2 if is_identity else 0
+        whole = whole_linears(facts, layer.qk_nope_head_dim + layer.qk_rope_head_dim)
+        update = {
+            "linears": whole,
+            "kv_identity": is_identity,
+            "parameters_after": layer.parameters_after - spared,
+        }
+        found.append(layer.model_copy(update=update))
+    whole_layers = [layer.linears for layer in found]
+    fixed = sum(layer.key_value_parameters for layer in found)
+    if ranks is None:
+        solved = uniform(spec, facts, whole_layers, fixed)
+    else:
+        solved = with_ranks(whole_layers, ranks, spec.recipe)
+    return tuple(
+        layer.model_copy(update={"linears": linears}) for layer, linears in zip(found, solved, strict=True)
     )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipe: one choice for each stage of a conversion."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -15,6 +15,8 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+# value of Recipe.junction that spares r^2 numbers
+IDENTITY_JUNCTION = "block-identity"
 # value of Recipe.freqfold: folds that widen as pairs turn more slowly
 GRADED = 0
 
@@ -49,6 +51,20 @@ class Recipe(Frozen):
     )
     refit_output: bool = Field(
         False, description="W_O is fitted anew to what attention over the smaller cache gives it"
+    )
+
+    linear_input: str = Field("root-covariance", description=STAGES["linear_input"].question)
+    linear_form: str = Field("joint", description=STAGES["linear_form"].question)
+    junction: str = Field(IDENTITY_JUNCTION, description=STAGES["junction"].question)
+    linear_allocate: str = Field("loss-aware", description=STAGES["linear_allocate"].question)
+    sparse_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share of a factored layer's numbers that go into a sparse residual",
+    )
+    factor_bits: Literal[8, 16] = Field(
+        16, description="bits of a number of the factors: 8 with a scale per row, or 16 for the model's dtype"
     )
 
     @field_validator(*STAGES)

@@ -81,6 +81,11 @@ class JobSpec(Frozen):
     keep: float | None = Field(
         0.3125, description="fraction of KV-cache bytes that stays, above 0, at most 1"
     )
+    weights_keep: float | None = Field(
+        None,
+        description="fraction of the parameters of the linear layers that stays, above 0, at most 1; null "
+        "leaves all but keys and values as they are",
+    )
     rope_dim: int | None = Field(
         None, description="rotary dims kept per head, even; wins over keep (with kv_rank)"
     )
@@ -111,6 +116,17 @@ class JobSpec(Frozen):
                 f"keep must be above 0 and at most 1, got {value:g}",
                 hint="0.3125 keeps 31.25 % of the cache bytes; 1 keeps the model exact",
                 field="keep",
+            )
+        return value
+
+    @field_validator("weights_keep")
+    @classmethod
+    def _weights_keep_is_a_fraction(cls, value: float | None) -> float | None:
+        if value is not None and not 0 < value <= 1:
+            raise SpecError(
+                f"weights_keep must be above 0 and at most 1, got {value:g}",
+                hint="0.8 keeps 80 % of the parameters of the linear layers; null leaves them as they are",
+                field="weights_keep",
             )
         return value
 
@@ -176,9 +192,19 @@ class JobSpec(Frozen):
         """Whether an allocation over layers is chosen: not when ranks are given layer by layer."""
         return self.recipe.allocate != "uniform" and self.layer_ranks is None
 
+    @property
+    def allocates_weights(self) -> bool:
+        """Whether an allocation of the weights is chosen."""
+        return self.weights_keep is not None and self.recipe.linear_allocate != "uniform"
+
+    @property
+    def needs_fisher(self) -> bool:
+        """Whether a backward pass over the calibration text is needed."""
+        return self.recipe.needs_fisher or self.allocates_weights
+
     @model_validator(mode="after")
     def _gradients_are_there(self) -> Self:
-        if self.recipe.needs_fisher and not self.calibration.fisher_tokens:
+        if self.needs_fisher and not self.calibration.fisher_tokens:
             raise SpecError(
                 "the recipe weighs by the loss, and fisher_tokens 0 switches the backward pass off",
                 hint="set fisher_tokens to 4096, or choose other metrics, constants and allocation",

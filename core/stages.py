@@ -73,7 +73,6 @@ STAGES: Mapping[str, Stage] = {
             "joint": "one SVD of all non-rotary keys and values (MHA2MLA, SVD_joint)",
             "split": "keys and values each get their own SVD, half the latent each (MHA2MLA, SVD_split)",
         },
-        ("joint-qk", "joint-vo", "up-down-mlp"),
     ),
     "allocate": Stage(
         "How is the byte budget spread over layers?",
@@ -89,6 +88,41 @@ STAGES: Mapping[str, Stage] = {
         {
             "latent+rope": "one latent and rotated keys; decode reads only these (absorbed): fast",
             "pre-rope": "one latent, keys rebuilt and rotated when read: exact positions, slower decode",
+        },
+    ),
+    "linear_input": Stage(
+        "In which metric on their inputs are the linear layers factored? (weights_keep)",
+        {
+            "identity": "the weights themselves, no activations",
+            "diag-hessian": "diagonal of the inverse Hessian (OBS, SparseGPT)",
+            "diag-l1": "mean size of each input (AWQ, ASVD)",
+            "diag-l2": "root mean square of each input (Wanda)",
+            "covariance": "the covariance of the inputs (CorDA)",
+            "root-covariance": "the squared error of the outputs on the text (LatentLLM)",
+        },
+    ),
+    "linear_form": Stage(
+        "Is a linear layer factored for itself? (weights_keep)",
+        {
+            "local": "each one for itself, for its own outputs",
+            "joint": "queries for the logits they make with the keys, W_O for the values it reads, the MLP "
+            "down-projection for what gate and up still give (LatentLLM, joint QK, VO and up/down)",
+        },
+    ),
+    "junction": Stage(
+        "Where does a factored layer keep its singular values? (weights_keep)",
+        {
+            "left": "in the up factor",
+            "right": "in the down factor",
+            "symmetric": "half in each",
+            "block-identity": "in neither: a block of the down factor is an identity, r² numbers less",
+        },
+    ),
+    "linear_allocate": Stage(
+        "How is the budget of weights spread? (weights_keep)",
+        {
+            "uniform": "every linear layer keeps the same share",
+            "loss-aware": "where it saves the most predicted loss, if held-back text agrees",
         },
     ),
 }

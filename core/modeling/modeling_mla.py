@@ -49,6 +49,8 @@ class LatentShape:
     rotated key, so its `groups` is 0, and all of a rebuilt key rotates, so its `qk_nope_head_dim` is 0.
     With `qk_norm`, heads of the projections before the norms are v_head_dim wide, and `q_bias` says that all
     three have biases. `softcap` c bounds the scores s: c tanh(s / c), before the mask (Gemma 2).
+    kv_identity: the first kv_lora_rank inputs of a permutation are the latent but for a correction by the
+    others (see BlockIdentity), which takes kv_lora_rank^2 numbers less.
     """
 
     kv_lora_rank: int
@@ -65,6 +67,7 @@ class LatentShape:
     layout: str = LATENT_ROPE
     qk_norm: bool = False
     softcap: float | None = None
+    kv_identity: bool = False
 
     @property
     def cached_rope_numbers(self) -> int:
@@ -103,6 +106,20 @@ class LatentShape:
             raise ValueError("a bias of keys that do not rotate cancels in the softmax: k_b_bias is pre-rope")
 
 
+@dataclass(frozen=True)
+class FactorShape:
+    """How one linear layer is factored; the fields are the keys of an entry of `MLAConfig.mla_linears`.
+
+    identity: the down factor is [I, B] after a permutation of its inputs, and only B is stored.
+    sparse: numbers of the sparse residual that is added, 0 for none. bits: of a number of the factors.
+    """
+
+    rank: int
+    identity: bool = False
+    sparse: int = 0
+    bits: int = 16
+
+
 class MLAConfig(PreTrainedConfig):
     """Config of a converted model.
 
@@ -111,6 +128,8 @@ class MLAConfig(PreTrainedConfig):
     mla_layers: one LatentShape per layer, as dicts; what a layer's cache holds is its `layout`.
     mla_attention, mla_rotary: where the original has its attention modules ({i} is the layer) and its rotary
     embedding ("" for none). mla_dropout: what its config calls the dropout of attention weights.
+    mla_linears: for each layer the linear layers that are factored, by their path in it, each a FactorShape
+    as a dict; None when none is.
     """
 
     model_type = "mla_workbench"
@@ -122,6 +141,7 @@ class MLAConfig(PreTrainedConfig):
     mla_attention: str = "model.layers.{i}.self_attn"
     mla_rotary: str = "model.rotary_emb"
     mla_dropout: str = "attention_dropout"
+    mla_linears: list[dict[str, dict[str, Any]]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.base_config is not None:
@@ -147,6 +167,11 @@ class MLAConfig(PreTrainedConfig):
         for shape in shapes:
             shape.check(self.num_key_value_heads)
         return shapes
+
+    def factored(self, index: int) -> dict[str, FactorShape]:
+        """The factored linear layers of layer `index`, by their path in it."""
+        layers = self.mla_linears
+        return {path: FactorShape(**shape) for path, shape in layers[index].items()} if layers else {}
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -182,6 +207,119 @@ def slot_positions(position_ids: Tensor, past: int | Tensor, cached: int) -> Ten
     slots = torch.arange(cached, device=position_ids.device) - past
     nearest = slots.clamp(0, position_ids.shape[1] - 1)
     return position_ids.index_select(1, nearest) + (slots - nearest)
+
+
+class BlockIdentity(nn.Module):
+    """x -> x[pivots] + B x[others]: [I, B] on permuted inputs, a gather and a smaller product.
+
+    order: (in_features,) the `rank` pivots, then the others.
+    """
+
+    order: Tensor
+
+    def __init__(self, in_features: int, rank: int, bits: int = 16) -> None:
+        super().__init__()
+        self.rank = rank
+        self.register_buffer("order", torch.arange(in_features, dtype=torch.int32))
+        self.rest = linear(in_features - rank, rank, bias=False, bits=bits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., rank)."""
+        pivots, others = x.index_select(-1, self.order).tensor_split([self.rank], dim=-1)
+        output: Tensor = pivots + self.rest(others)
+        return output
+
+
+class Int8Linear(nn.Module):
+    """A linear layer whose weight is int8 with one scale per output."""
+
+    weight: Tensor
+    scale: Tensor
+    bias: nn.Parameter | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(out_features, in_features, dtype=torch.int8))
+        self.register_buffer("scale", torch.ones(out_features))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(out_features)) if bias else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features); the scale meets the outputs, not the weights."""
+        output = F.linear(x, self.weight.to(x.dtype)) * self.scale
+        return output if self.bias is None else output + self.bias
+
+
+class SparseResidual(nn.Module):
+    """The few numbers of a matrix that a product of small rank misses most, by rows (CSR).
+
+    values: (count,), columns: (count,), starts: (out_features + 1,) where the numbers of each row begin.
+    """
+
+    columns: Tensor
+    starts: Tensor
+
+    def __init__(self, in_features: int, out_features: int, count: int) -> None:
+        super().__init__()
+        self.size = (out_features, in_features)
+        self.values = nn.Parameter(torch.zeros(count))
+        self.register_buffer("columns", torch.zeros(count, dtype=torch.int32))
+        self.register_buffer("starts", torch.zeros(out_features + 1, dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        # sparse kernels know float32 and float64 only
+        exact = torch.promote_types(x.dtype, torch.float32)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            matrix = torch.sparse_csr_tensor(self.starts, self.columns, self.values.to(exact), self.size)
+        output: Tensor = matrix @ x.flatten(0, -2).to(exact).T
+        by_token = output.T.to(x.dtype)
+        return by_token.view(*x.shape[:-1], by_token.shape[-1])
+
+
+class LatentLinear(nn.Module):
+    """A linear layer as two smaller ones: up(down(x)), and a sparse residual where it has one."""
+
+    def __init__(self, in_features: int, out_features: int, shape: FactorShape, bias: bool) -> None:
+        super().__init__()
+        rank, bits = shape.rank, shape.bits
+        if shape.identity:
+            self.down: nn.Module = BlockIdentity(in_features, rank, bits)
+        else:
+            self.down = linear(in_features, rank, bias=False, bits=bits)
+        self.up = linear(rank, out_features, bias=bias, bits=bits)
+        self.residual = SparseResidual(in_features, out_features, shape.sparse) if shape.sparse else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        output: Tensor = self.up(self.down(x))
+        return output if self.residual is None else output + self.residual(x)
+
+
+class IdentityDown(nn.Module):
+    """kv_a_proj_with_mqa with a block-identity latent: [latent; rotary keys], and their bias."""
+
+    bias: nn.Parameter | None
+
+    def __init__(self, in_features: int, rank: int, rotary: int, bias: bool) -> None:
+        super().__init__()
+        self.latent = BlockIdentity(in_features, rank)
+        self.rotary = nn.Linear(in_features, rotary, bias=False) if rotary else None
+        self.register_parameter("bias", nn.Parameter(torch.zeros(rank + rotary)) if bias else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., rank + rotary)."""
+        output: Tensor = self.latent(x)
+        if self.rotary is not None:
+            output = torch.cat((output, self.rotary(x)), dim=-1)
+        return output if self.bias is None else output + self.bias
+
+
+def linear(in_features: int, out_features: int, *, bias: bool, bits: int) -> nn.Module:
+    """A linear layer that stores its weight in `bits` bits; 16 stands for the dtype of the model."""
+    if bits == 8:
+        return Int8Linear(in_features, out_features, bias)
+    return nn.Linear(in_features, out_features, bias=bias)
 
 
 class LatentAttention(nn.Module):
@@ -229,7 +367,12 @@ class LatentAttention(nn.Module):
             # one map per head, below each other: (heads, d_n + d_r, head)
             self.q_b_proj = nn.Linear(head, heads * (nope + rope), bias=False)
             width = 2 * kv_heads * head
-        self.kv_a_proj_with_mqa = nn.Linear(width, cached, bias=shape.kv_a_bias)
+        if shape.kv_identity:
+            rotary = shape.cached_rope_numbers
+            down: nn.Module = IdentityDown(width, shape.kv_lora_rank, rotary, shape.kv_a_bias)
+        else:
+            down = nn.Linear(width, cached, bias=shape.kv_a_bias)
+        self.kv_a_proj_with_mqa = down
         with warnings.catch_warnings():
             # a layer that keeps all its rotary dims has no other key dims: its U_k is empty on purpose
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
@@ -488,6 +631,10 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
                 norms=(old.q_norm, old.k_norm) if shape.qk_norm else None,
             )
             layer.add_module(name, attention)
+            for path, factors in config.factored(index).items():
+                whole = layer.get_submodule(path)
+                inputs, outputs = whole.in_features, whole.out_features
+                layer.set_submodule(path, LatentLinear(inputs, outputs, factors, whole.bias is not None))
         for name, child in base.named_children():
             self.add_module(name, child)
         self._base_class = type(base)
