@@ -27,6 +27,7 @@ from core.calibrate.states import BATCH_TOKENS, StateFiles, in_batches
 from core.calibrate.tap import AttentionTap
 from core.errors import ModelError
 from core.facts import ModelFacts
+from core.linear.moments import GradientObserver, save_gradients
 from core.weights.skeleton import Skeleton
 
 # rows of logits held at once, in float32: 134 MB at a vocabulary of 131,072
@@ -43,12 +44,14 @@ def collect_fisher(
     seed: int = 0,
     fisher_windows: int,
     derotation: bool = False,
+    linears: bool = False,
     batch_tokens: int = BATCH_TOKENS,
 ) -> Iterator[int]:
     """Yield `layers` once the head is done, then each layer's index from the last to 0; resumable.
 
     Call it after `collect` with the same arguments has ended. The statistics gain their Fisher fields, and
-    with `derotation` the constants of core/rope/derotate.py: a sixth of the time, for those who read them.
+    with `derotation` the constants of core/rope/derotate.py: a sixth of the time, for those who read them;
+    with `linears` gradients at every linear layer are measured.
     """
     layers = facts.layers
     hidden = StateFiles(folder, "hidden", (fisher_windows, windows.shape[1], facts.hidden_size))
@@ -61,8 +64,11 @@ def collect_fisher(
         if index == layers:
             _head_gradient(skeleton, hidden, gradients, layers, seed)
         else:
-            backward = _Backward(skeleton, facts, family, batch_tokens, derotation)
-            save_tensors(fisher_file(folder, index), backward.run(index, hidden, gradients))
+            backward = _Backward(skeleton, facts, family, batch_tokens, derotation, linears)
+            moments, squares = backward.run(index, hidden, gradients)
+            if linears:
+                save_gradients(folder, index, squares)
+            save_tensors(fisher_file(folder, index), moments)
             gradients.keep_first(index + 1, 0)
         hidden.keep_first(index, 0)
         yield index
@@ -135,18 +141,26 @@ class _Backward:
         family: Architecture,
         batch_tokens: int,
         derotation: bool,
+        linears: bool,
     ) -> None:
         self._skeleton = skeleton
         self._facts = facts
         self._family = family
         self._batch_tokens = batch_tokens
         self._derotation = derotation
+        self._linears = linears
 
-    def run(self, index: int, hidden: StateFiles, gradients: StateFiles) -> dict[str, Tensor]:
-        """The Fisher fields of layer `index`; writes the gradient of its input, unless it is the first."""
+    def run(
+        self, index: int, hidden: StateFiles, gradients: StateFiles
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The Fisher fields of layer `index`, and what a GradientObserver found when there is one.
+
+        Writes the gradient of the layer's input, unless it is the first.
+        """
         facts, (windows, context, width) = self._facts, hidden.shape
         layer = self._skeleton.layer(index).requires_grad_(False)
         tap = AttentionTap(self._skeleton.attention(index), self._family, facts)
+        observer = GradientObserver(layer, self._family) if self._linears else None
         moments = GradientMoments(width, facts.kv_heads, facts.head_dim)
         fit = DerotationMoments(
             facts.heads,
@@ -169,8 +183,9 @@ class _Backward:
                 for *projected, mixed in windows_of_batch:
                     fit.add(tuple(projected), mixed, rotation)
         tap.remove()
+        squares = observer.finish() if observer else {}
         self._skeleton.empty(index)
-        return moments.finish() | ({"derotation": fit.constants()} if self._derotation else {})
+        return moments.finish() | ({"derotation": fit.constants()} if self._derotation else {}), squares
 
     def _step(
         self, index: int, layer: nn.Module, tap: AttentionTap, states: Tensor, gradient: Tensor

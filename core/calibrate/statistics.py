@@ -21,6 +21,7 @@ from core.calibrate.states import BATCH_TOKENS, StateFiles, in_batches
 from core.calibrate.tap import AttentionTap
 from core.errors import ModelError
 from core.facts import ModelFacts
+from core.linear.moments import InputObserver, save_inputs
 from core.weights.skeleton import Skeleton
 
 
@@ -33,11 +34,12 @@ def collect(
     *,
     seed: int = 0,
     fisher_windows: int = 0,
+    linears: bool = False,
     batch_tokens: int = BATCH_TOKENS,
 ) -> Iterator[int]:
     """Yield each layer's index as soon as its statistics are in `folder`; call again to resume.
 
-    windows: token ids (n, context). `folder` belongs to one model and one calibration text. With
+    windows: token ids (n, context). linears: look at every linear layer's inputs, too. `folder` belongs to one model and one calibration text. With
     `fisher_windows`, call `collect_fisher` afterwards: it uses up the files that are left for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,8 +52,11 @@ def collect(
     if start == 0:
         _embed(skeleton, windows, hidden, batch_tokens)
     for index in range(start, facts.layers):
-        forward = _Forward(skeleton, facts, family, looked_at(len(windows), seed))
-        save_tensors(statistics_file(folder, index), _tensors(forward.run(index, hidden, batch_tokens)))
+        forward = _Forward(skeleton, facts, family, looked_at(len(windows), seed), linears)
+        statistics, inputs = forward.run(index, hidden, batch_tokens)
+        if linears:
+            save_inputs(folder, index, inputs)
+        save_tensors(statistics_file(folder, index), _tensors(statistics))
         hidden.keep_first(index, fisher_windows)
         yield index
     hidden.keep_first(facts.layers, fisher_windows)
@@ -88,15 +93,24 @@ class _Forward:
     """Runs one layer over all windows, from its input file to the next layer's."""
 
     def __init__(
-        self, skeleton: Skeleton, facts: ModelFacts, family: Architecture, looked_at: set[int]
+        self,
+        skeleton: Skeleton,
+        facts: ModelFacts,
+        family: Architecture,
+        looked_at: set[int],
+        linears: bool,
     ) -> None:
         self._skeleton = skeleton
         self._facts = facts
         self._family = family
         self._looked_at = looked_at
+        self._linears = linears
 
     @torch.no_grad()
-    def run(self, index: int, hidden: StateFiles, batch_tokens: int) -> LayerStatistics:
+    def run(
+        self, index: int, hidden: StateFiles, batch_tokens: int
+    ) -> tuple[LayerStatistics, dict[str, Tensor]]:
+        """The layer's statistics, and what an InputObserver found when there is one."""
         windows, context, _ = hidden.shape
         layer = self._skeleton.layer(index)
         observer = Observer(
@@ -107,6 +121,7 @@ class _Forward:
             self._skeleton.window(index),
             self._looked_at,
         )
+        inputs = InputObserver(layer, self._family) if self._linears else None
         with hidden.writing(index + 1) as append:
             for batch in in_batches(windows, context, batch_tokens):
                 states = hidden.read(index, batch).to(self._skeleton.device)
@@ -118,8 +133,9 @@ class _Forward:
                         hint="the checkpoint is damaged or not a float checkpoint",
                     )
                 append(output)
+        found = inputs.finish() if inputs else {}
         self._skeleton.empty(index)
-        return observer.finish()
+        return observer.finish(), found
 
 
 def _tensors(statistics: LayerStatistics) -> dict[str, Tensor]:

@@ -18,12 +18,14 @@ from core.weights.skeleton import Skeleton
 class Sample:
     """What calibration reads: token ids `windows` (n, context), of which the first `fisher_windows` go
     through the backward pass too (0: no backward pass), with `derotation` for the constants that replace
-    rotations as well. `seed` draws labels and attention windows."""
+    rotations as well, and with `linears` for a budget of weights. `seed` draws labels and attention windows.
+    """
 
     windows: Tensor
     fisher_windows: int = 0
     seed: int = 0
     derotation: bool = False
+    linears: bool = False
 
 
 def step_count(layers: int, sample: Sample) -> int:
@@ -44,7 +46,16 @@ def calibrate(
 ) -> Iterator[str]:
     """Yield a line for every finished step; stop anywhere and call again to resume."""
     windows, seed, fisher_windows = sample.windows, sample.seed, sample.fisher_windows
-    for index in collect(skeleton, facts, family, windows, folder, seed=seed, fisher_windows=fisher_windows):
+    for index in collect(
+        skeleton,
+        facts,
+        family,
+        windows,
+        folder,
+        seed=seed,
+        fisher_windows=fisher_windows,
+        linears=sample.linears,
+    ):
         yield f"layer {index}: {windows.numel():,} tokens"
     if not fisher_windows:
         return
@@ -58,6 +69,7 @@ def calibrate(
         seed=seed,
         fisher_windows=fisher_windows,
         derotation=sample.derotation,
+        linears=sample.linears,
     ):
         name = f"layer {index}" if index < facts.layers else "head"
         yield f"{name}, backwards: {tokens:,} tokens"
