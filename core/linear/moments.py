@@ -21,6 +21,8 @@ from core.factor.metrics import InputMoments
 WORK = torch.float64
 # linear layers that read the same input, by what the input is called
 READERS = {"attention": ("query",), "heads": ("output",), "mlp": ("gate", "up"), "inner": ("down",)}
+# what a channel counts at least: few gradient tokens may have seen none of what it does
+_LEAST_WEIGHT = 0.01
 _KINDS = ("covariance", "mean", "l1")
 
 
@@ -35,6 +37,13 @@ class LinearStatistics:
     def of(self, part: str) -> InputMoments:
         """Moments of the inputs of `part`."""
         return next(self.inputs[name] for name, parts in READERS.items() if part in parts)
+
+    def channel_weight(self, part: str) -> Tensor | None:
+        """How much each output channel of `part` counts, about 1 on average; None without a backward pass."""
+        if part not in self.gradients:
+            return None
+        squares = self.gradients[part]
+        return squares / squares.mean() + _LEAST_WEIGHT
 
 
 def paths(family: Architecture) -> dict[str, str]:
