@@ -127,7 +127,7 @@ class Choosing:
         facts, spec = self._ready.facts, self._spec
         proposed = ALLOCATE[spec.recipe.allocate](profiles, self._widths, groups_of(spec.recipe, facts))
         plans: dict[str, Plan] = {name: make_plan(spec, facts, widths) for name, widths in proposed.items()}
-        configs = {name: mla_config(facts, plan) for name, plan in plans.items()}
+        configs = {name: mla_config(facts, plan.whole) for name, plan in plans.items()}
         trial = Trial(self._skeleton, self._ready.family, configs, self._ready.held_back)
         for index in range(facts.layers):
             dims = {name: widths[index].rope_dim for name, widths in proposed.items()}

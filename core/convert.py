@@ -2,7 +2,7 @@
 """One layer: (weights, statistics, plan) -> LatentLayer. Pure; every recipe ends in the same object."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -41,7 +41,8 @@ class LatentLayer:
 
     `scores` (rows of pairs) is what the choice of rotary pairs went by, `kept` the pairs of each row that
     stay rotary. `key_error`, `value_error`: relative error of the keys in the latent and of the values on the
-    calibration text.
+    calibration text. `rest` are tensors beside the attention that were changed too, by their path in the
+    decoder layer: linear layers that became smaller.
     """
 
     tensors: dict[str, Tensor]
@@ -49,6 +50,7 @@ class LatentLayer:
     kept: list[list[int]]
     key_error: float
     value_error: float
+    rest: dict[str, Tensor] = field(default_factory=dict)
 
 
 class LayerConverter:

@@ -11,19 +11,23 @@ from typing import Any
 
 from torch import Tensor
 
-from core.calibrate.layer_statistics import load_statistics
+from core.calibrate.layer_statistics import LayerStatistics, load_statistics
 from core.calibrate.steps import calibrate, finished_steps, step_count
 from core.choosing import Allocation, Choosing
-from core.convert import AttentionWeights, convert_layer
+from core.convert import AttentionWeights, LatentLayer, convert_layer
 from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
 from core.export.card import write_card
 from core.export.folder import mla_config, write_small_files
-from core.export.layout import copied_names, layer_unit, units
+from core.export.layout import latent_shape, layer_unit, units
 from core.export.probe import Probe
 from core.export.record import write_record
 from core.export.verify import WrongLogits, verify
 from core.layer_rows import layer_row, sentence
-from core.layer_weights import attention_weights
+from core.layer_weights import attention_weights, mlp_weights
+from core.linear.choosing import LinearAllocation, LinearChoosing, Readers
+from core.linear.factoring import Linear
+from core.linear.layer import Measured, SmallerLayer
+from core.linear.moments import load_linears
 from core.measure import measure
 from core.pair_scores import meaning_of_scores
 from core.planning import LayerPlan, make_plan
@@ -108,6 +112,7 @@ class Conversion:
         # not recorded: equal specs give equal bytes, whether a profile was there or not
         self._sink.emit(Metric(name="calibrated_tokens", value=tokens, unit="tokens"))
         choosing = None
+        weighing = self._weighing(folder)
         if self._spec.allocates:
             choosing = Choosing(
                 self._spec,
@@ -121,11 +126,27 @@ class Conversion:
             finished += choosing.finished_steps()
             steps = chain(steps, choosing.steps())
         self._stage("calibrating", total, finished)
-        for done, message in enumerate(steps, start=1):
-            self._sink.emit(Progress(stage="calibrating", done=done, total=total, message=message))
-            self._cancel.check()
+        done = self._count("calibrating", steps, 0, total)
         if choosing is not None:
             self._use(choosing.outcome())
+        if weighing is not None:
+            self._count("calibrating", weighing.steps(self._ready.plan), done, total)
+            self._use_ranks(weighing.outcome())
+
+    def _count(self, stage: Any, steps: Iterator[str], done: int, total: int) -> int:
+        """Take the steps and say so; returns how many are done."""
+        for message in steps:
+            done += 1
+            self._sink.emit(Progress(stage=stage, done=done, total=total, message=message))
+            self._cancel.check()
+        return done
+
+    def _weighing(self, statistics: Path) -> LinearChoosing | None:
+        if not self._spec.allocates_weights:
+            return None
+        readers = Readers(self._attention, self._mlp)
+        file = self._workspace.work / "weights.json"
+        return LinearChoosing(self._spec, self._ready, self._skeleton, readers, statistics, file)
 
     def _predict(self) -> None:
         """What the newest profile of the model says of the plan, as the page did before the job.
@@ -158,6 +179,15 @@ class Conversion:
         if allocation.winner != "uniform":
             self._metric("kl_held_back_predicted", won.predicted, "nats/token", "predicted")
 
+    def _use_ranks(self, allocation: LinearAllocation) -> None:
+        """Go on with the winner's ranks of the linear layers."""
+        widths = [layer.widths for layer in self._ready.plan.layers]
+        plan = make_plan(self._spec, self._ready.facts, widths, allocation.ranks)
+        self._ready = replace(self._ready, plan=plan)
+        self._config = mla_config(self._ready.facts, plan)
+        losses = ", ".join(f"{name} {measured:.3f}" for name, (_, measured) in allocation.losses.items())
+        self._log(f"weights spread '{allocation.winner}' loses least on held-back text (KL: {losses})")
+
     def _convert(self, probe_tokens: Tensor) -> tuple[list[dict[str, Any]], Path]:
         """Write every unit that is missing; returns the per-layer rows and the probe's expected logits."""
         ready, work = self._ready, self._workspace.work
@@ -170,7 +200,7 @@ class Conversion:
         probe = Probe(work / "probe", self._config, self._skeleton, ready.family, ready.plan.dtype)
         probe.start(probe_tokens)
         if len(ready.refit):
-            configs = {"export": self._config}
+            configs = {"export": mla_config(ready.facts, ready.plan.whole)}
             self._refit = OutputRefit(self._skeleton, ready.family, configs, ready.refit, work / "refit")
         for unit in todo:
             layer = layers.get(unit.name)
@@ -201,14 +231,16 @@ class Conversion:
         )
         if self._refit is not None:
             latent = self._refit.advance(layer.index, {"export": latent})["export"]
+        if layer.linears:
+            latent = self._smaller(layer, latent, statistics)
         attention = self._ready.family.attention.format(i=layer.index) + "."
+        prefix = self._ready.family.layer.format(i=layer.index) + "."
         tensors = {attention + name: tensor for name, tensor in latent.tensors.items()}
-        for name in copied_names(unit, self._ready.family, layer.index):
-            tensors[name] = self._source.read(name)
+        tensors |= {prefix + name: tensor for name, tensor in latent.rest.items()}
+        tensors |= {i.name: self._source.read(i.name) for i in unit.tensors if i.name not in tensors}
         written = {
             info.name: tensors[info.name].to(TORCH_DTYPES[info.dtype]).contiguous() for info in unit.tensors
         }
-        prefix = self._ready.family.layer.format(i=layer.index) + "."
         probe.advance(layer.index, {name.removeprefix(prefix): value for name, value in written.items()})
         writer.write(unit.name, written, layer_row(layer, self._ready.facts, latent, started))
 
@@ -216,6 +248,19 @@ class Conversion:
         return attention_weights(
             self._source, self._ready.family, self._ready.facts, index, self._ready.device
         )
+
+    def _mlp(self, index: int) -> dict[str, Linear]:
+        return mlp_weights(self._source, self._ready.family, index, self._ready.device)
+
+    def _smaller(self, layer: LayerPlan, latent: LatentLayer, statistics: LayerStatistics) -> LatentLayer:
+        """The converted layer with its linear layers as the plan stores them."""
+        spec, ready = self._spec, self._ready
+        measured = Measured(statistics, load_linears(self._statistics, layer.index))
+        shape = latent_shape(ready.facts, layer)
+        factors = SmallerLayer(
+            latent, self._mlp(layer.index), shape, measured, spec.recipe, spec.calibration.shrinkage
+        )
+        return factors.at(layer)
 
     def _verify(self, expected: Path) -> None:
         plan = self._ready.plan
@@ -236,6 +281,9 @@ class Conversion:
         self._metric("kv_bytes_per_token_measured", found.kv_bytes_per_token, "bytes/token")
         self._metric("parameters_before", plan.parameters_before, "numbers", "calculated")
         self._metric("parameters_after", plan.parameters_after, "numbers", "calculated")
+        if plan.linears_before:
+            self._metric("linear_parameters_before", plan.linears_before, "numbers", "calculated")
+            self._metric("linear_parameters_after", plan.linears_after, "numbers", "calculated")
         self._step("verifying", 0, "the exported folder gives the same logits")
 
     def _measure(self) -> None:

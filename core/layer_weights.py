@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the attention projections of one original layer."""
+"""Read the weights of one original layer: its attention projections, and the matrices of its MLP."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,7 @@ from torch import Tensor
 from core.arch import Architecture
 from core.convert import AttentionWeights
 from core.facts import ModelFacts
+from core.linear.factoring import Linear
 from core.weights.projections import Projections
 from core.weights.tensors import TensorSource
 
@@ -30,3 +31,18 @@ def attention_weights(
     q_bias, k_bias, v_bias = projections.split(given) if given else (None, None, None)
     output = weight(family.output)
     return AttentionWeights(query, key, value, output, q_bias, k_bias, v_bias, bias(family.output))
+
+
+def mlp_weights(
+    source: TensorSource, family: Architecture, index: int, device: torch.device
+) -> dict[str, Linear]:
+    """The matrices of the MLP of layer `index` by part, on the device: gate where there is one, up, down."""
+    prefix, found = family.layer.format(i=index), {}
+    for part, path in zip(("gate", "up", "down"), family.mlp or (), strict=False):
+        if path:
+            bias = f"{prefix}.{path}.bias"
+            found[part] = Linear(
+                source.read(f"{prefix}.{path}.weight").to(device),
+                source.read(bias).to(device) if bias in source else None,
+            )
+    return found

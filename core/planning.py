@@ -87,6 +87,12 @@ class Plan(Frozen):
     problems: tuple[Problem, ...] = ()
 
     @property
+    def whole(self) -> "Plan":
+        """The same conversion before its linear layers become smaller."""
+        layers = [layer.model_copy(update={"linears": (), "kv_identity": False}) for layer in self.layers]
+        return self.model_copy(update={"layers": tuple(layers)})
+
+    @property
     def factor(self) -> float:
         """How many times smaller the cache becomes."""
         return self.kv_bytes_per_token_before / max(1, self.kv_bytes_per_token_after)
@@ -131,9 +137,7 @@ def make_plan(
     except PlanError as error:
         problems.append(Problem(message=error.message, hint=error.hint, field=error.field or "weights_keep"))
     dtype = facts.dtype if spec.dtype == "checkpoint" else spec.dtype
-    saved = sum(
-        layer.parameters_before - layer.parameters_after + layer.linears_saved for layer in layers
-    )
+    saved = sum(layer.parameters_before - layer.parameters_after + layer.linears_saved for layer in layers)
     before = original_numbers(facts) if spec.weights_keep is not None else 0
     after = sum(layer.cached_numbers for layer in layers) * DTYPE_BYTES.get(dtype, 2)
     return Plan(

@@ -128,23 +128,28 @@ def _sample(spec: JobSpec, folder: Path, facts: ModelFacts) -> tuple[Sample, Ten
     """
     asked = spec.calibration
     most = HELD_BACK_BY_PROFILE if spec.kind == "profile" else HELD_BACK
-    compared = most if spec.allocates else 0
+    compared = most if spec.allocates or spec.allocates_weights else 0
     wanted = asked.tokens // asked.context
     tokens = asked.tokens + compared * asked.context
     windows = calibration_windows(folder, asked.text, tokens, asked.context, asked.window_seed)
     if compared and len(windows) < 2:
         raise TextError(
-            f"allocate {spec.recipe.allocate} compares on held-back text, and the text fills one window",
-            hint="give a longer text, a smaller calibration context, or allocate uniform",
+            "allocations are compared on held-back text, and the text fills one window",
+            hint="give a longer text, a smaller calibration context, or allocate (linear_allocate) uniform",
             field="calibration.text",
         )
     # of a short text a profile holds back what a conversion does: it is found by the windows that are left
     short = max(1, min(HELD_BACK, len(windows) // 8))
     held = min(compared, max(len(windows) - wanted, short)) if compared else 0
     used = windows[: len(windows) - held][:wanted]
-    fisher = min(asked.fisher_tokens, used.numel()) if spec.recipe.needs_fisher else 0
-    replaces = spec.recipe.needs_derotation and facts.rotary_dim > 0
-    sample = Sample(used, math.ceil(fisher / asked.context), asked.seed, derotation=replaces)
+    fisher = min(asked.fisher_tokens, used.numel()) if spec.needs_fisher else 0
+    sample = Sample(
+        used,
+        math.ceil(fisher / asked.context),
+        asked.seed,
+        derotation=spec.recipe.needs_derotation and facts.rotary_dim > 0,
+        linears=spec.weights_keep is not None,
+    )
     return sample, windows[len(windows) - held :]
 
 
@@ -204,6 +209,9 @@ def _needed_bytes(sample: Sample, refit: Tensor, facts: ModelFacts, plan: Plan) 
     # last whole one is cut
     states = 2 * whole + (facts.layers - 1) * kept if kept else 2 * whole
     numbers = width**2 + 2 * width + facts.heads * context
+    if sample.linears:
+        heads, inner = facts.heads * facts.head_dim, facts.mlp_size
+        numbers += sum(size**2 + 2 * size for size in (width, heads, width, inner))
     if kept:
         keys_and_values = facts.kv_numbers_per_layer
         numbers += 2 * width**2 + 2 * width + keys_and_values**2 + facts.heads * facts.head_dim
@@ -232,4 +240,6 @@ def _statistics_fingerprint(folder: Path, sample: Sample, device: torch.device, 
     programs = [STATISTICS_VERSION, torch.__version__, transformers.__version__, device.type]
     config = sha256_of(folder / "config.json")
     parts = [programs, list(windows.shape), tokens, sample.seed, config, sorted(files.items())]
+    # what a budget of weights looks at takes as much time again, so a profile does not have it
+    parts += ["linears"] if sample.linears else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

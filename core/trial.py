@@ -48,8 +48,11 @@ class Trial:
             name: value for name, value in original.state_dict().items() if not name.startswith(attention)
         }
         for name, model in self._models.items():
-            own = {attention + key: value.float() for key, value in latent[name].tensors.items()}
-            module: nn.Module = fill(model.get_submodule(path), others | own, self._skeleton.device)
+            layer, factored = latent[name], model.config.factored(index)
+            kept = {key: value for key, value in others.items() if key.rpartition(".")[0] not in factored}
+            own = {attention + key: value for key, value in layer.tensors.items()} | layer.rest
+            own = {key: value.float() if value.is_floating_point() else value for key, value in own.items()}
+            module: nn.Module = fill(model.get_submodule(path), kept | own, self._skeleton.device)
             self._hidden[name] = self._through(index, module, self._hidden[name])
             module.to("meta")
         self._original = self._through(index, original, self._original)

@@ -39,8 +39,9 @@ def collect(
 ) -> Iterator[int]:
     """Yield each layer's index as soon as its statistics are in `folder`; call again to resume.
 
-    windows: token ids (n, context). linears: look at every linear layer's inputs, too. `folder` belongs to one model and one calibration text. With
-    `fisher_windows`, call `collect_fisher` afterwards: it uses up the files that are left for it.
+    windows: token ids (n, context). linears: look at every linear layer's inputs, too. `folder` belongs to
+    one model and one calibration text. With `fisher_windows`, call `collect_fisher` afterwards: it uses up
+    the files that are left for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     hidden = StateFiles(folder, "hidden", (*windows.shape, facts.hidden_size))

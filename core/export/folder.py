@@ -9,6 +9,7 @@ from core.arch import find_architecture
 from core.errors import ModelError
 from core.export.layout import latent_shape
 from core.facts import ModelFacts
+from core.linear.layout import factor_shapes
 from core.model_config import read_config
 from core.modeling import MLAConfig, export_source
 from core.planning import Plan
@@ -38,9 +39,11 @@ def mla_config(facts: ModelFacts, plan: Plan) -> MLAConfig:
     family = find_architecture(facts.model_type)
     if family is None:
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
+    linears = [factor_shapes(layer) for layer in plan.layers]
     config = MLAConfig(
         base_config=base,
         mla_layers=layers,
+        mla_linears=linears if any(linears) else None,
         mla_attention=family.attention,
         mla_rotary=family.rotary,
         mla_dropout=family.dropout,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from core.arch import Architecture
 from core.facts import ModelFacts
+from core.linear.layout import Stored, smaller
 from core.modeling import PRE_ROPE, LatentShape
 from core.planning import LayerPlan, Plan
 from core.weights.index import TensorInfo
@@ -29,6 +30,7 @@ def units(
     found: list[Unit] = []
     layers = [_layer(infos, facts, family, plan, layer, dtype) for layer in plan.layers]
     inside = {info.name for unit in layers for info in unit.tensors}
+    inside |= _factored(family, plan)
     replaced = tuple(family.attention.format(i=layer.index) + "." for layer in plan.layers)
     embedding = f"{family.embedding}.weight"
     outside = [
@@ -37,12 +39,6 @@ def units(
     for info in sorted(outside, key=lambda info: info.name != embedding):
         found.append(Unit(info.name, (_as(info, dtype),)))
     return [*found[:1], *layers, *found[1:]]
-
-
-def copied_names(unit: Unit, family: Architecture, index: int) -> list[str]:
-    """Tensors of a layer's unit that are taken over from the original unchanged."""
-    attention = family.attention.format(i=index) + "."
-    return [info.name for info in unit.tensors if not info.name.startswith(attention)]
 
 
 def latent_shape(facts: ModelFacts, layer: LayerPlan) -> LatentShape:
@@ -67,6 +63,7 @@ def latent_shape(facts: ModelFacts, layer: LayerPlan) -> LatentShape:
         kv_a_bias=has_kv_bias and not is_pre_rope,
         k_b_bias=has_kv_bias and is_pre_rope,
         o_bias=has_kv_bias,
+        kv_identity=layer.kv_identity,
     )
     shape.check(facts.kv_heads)
     return shape
@@ -105,17 +102,34 @@ def _layer(
 ) -> Unit:
     prefix = family.layer.format(i=layer.index) + "."
     attention = family.attention.format(i=layer.index) + "."
-    kept = [
-        _as(info, dtype)
+    path = attention.removeprefix(prefix)
+    copied = {
+        name.removeprefix(prefix): _as(info, dtype)
         for name, info in sorted(infos.items())
         if name.startswith(prefix) and not name.startswith(attention)
-    ]
-    latent = [
-        # frequencies stay exact: rounding them to bfloat16 would shift far positions by whole turns
-        TensorInfo(attention + name, "float32" if name == "inv_freq" else plan.dtype, shape, Path())
+    }
+    whole: dict[str, Stored] = {name: (info.dtype, info.shape) for name, info in copied.items()}
+    # frequencies stay exact: rounding them to bfloat16 would shift far positions by whole turns
+    whole |= {
+        path + name: ("float32" if name == "inv_freq" else None, shape)
         for name, shape in latent_shapes(facts, layer).items()
-    ]
-    return Unit(layer_unit(layer.index), (*kept, *latent))
+    }
+    tensors = tuple(
+        copied[name] if name in copied else TensorInfo(prefix + name, own or plan.dtype, shape, Path())
+        for name, (own, shape) in smaller(whole, layer, path.rstrip(".")).items()
+    )
+    return Unit(layer_unit(layer.index), tensors)
+
+
+def _factored(family: Architecture, plan: Plan) -> set[str]:
+    """Names of the original's linear layers, those of attention aside, that are stored as factors."""
+    return {
+        f"{family.layer.format(i=layer.index)}.{one.path}.{kind}"
+        for layer in plan.layers
+        for one in layer.linears
+        if one.rank
+        for kind in ("weight", "bias")
+    }
 
 
 def _as(info: TensorInfo, dtype: str) -> TensorInfo:

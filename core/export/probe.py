@@ -51,7 +51,12 @@ class Probe:
         """
         state = load_file(self._file(index))
         module = self._model.get_submodule(self._family.layer.format(i=index))
-        cast = {n: t if n.endswith("inv_freq") else t.to(self._dtype) for n, t in tensors.items()}
+        cast = {
+            name: tensor
+            if name.endswith("inv_freq") or not tensor.is_floating_point()
+            else tensor.to(self._dtype)
+            for name, tensor in tensors.items()
+        }
         layer = fill(module, cast, torch.device("cpu"))
         hidden = self._skeleton.run(index, layer, state["hidden"])
         module.to("meta")

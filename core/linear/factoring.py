@@ -24,6 +24,10 @@ class Linear:
     weight: Tensor
     bias: Tensor | None = None
 
+    def to(self, device: torch.device) -> "Linear":
+        """The same layer on `device`."""
+        return Linear(self.weight.to(device), None if self.bias is None else self.bias.to(device))
+
 
 class LinearFactors:
     """One linear layer with everything done that does not depend on its rank.

@@ -2,8 +2,8 @@
 """What queries meet: second moments of the converted keys, seen from the query's position.
 
 A score is q_n . k_n + q_r . R_{-delta} k_r at distance delta, so the error of a query is measured in
-M = sum_delta p(delta) E[k_delta k_delta^T] with k_delta = [k_n; R_{-delta} k_r] and p the attention mass that a
-head puts on the distance delta: the query's side of LatentLLM's joint QK, with the keys' side given.
+M = sum_delta p(delta) E[k_delta k_delta^T] with k_delta = [k_n; R_{-delta} k_r] and p the attention mass that
+a head puts on the distance delta: the query's side of LatentLLM's joint QK, with the keys' side given.
 """
 
 from collections.abc import Mapping

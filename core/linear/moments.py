@@ -28,11 +28,22 @@ _KINDS = ("covariance", "mean", "l1")
 
 @dataclass(frozen=True)
 class LinearStatistics:
-    """inputs: moments of what is read, by the keys of READERS; gradients: for each part the mean square of the
-    loss gradient at each output channel (out_features), empty when there was no backward pass. float64."""
+    """What one layer's linear layers read, and what their outputs mean to the loss; float64.
+
+    inputs: moments by the keys of READERS; gradients: for each part the mean square of the loss gradient at
+    each output channel (out_features), empty when there was no backward pass.
+    """
 
     inputs: dict[str, InputMoments]
     gradients: dict[str, Tensor]
+
+    def to(self, device: torch.device) -> "LinearStatistics":
+        """The same statistics on `device`."""
+        inputs = {
+            name: InputMoments(*(value.to(device) for value in vars(one).values()))
+            for name, one in self.inputs.items()
+        }
+        return LinearStatistics(inputs, {part: value.to(device) for part, value in self.gradients.items()})
 
     def of(self, part: str) -> InputMoments:
         """Moments of the inputs of `part`."""

@@ -22,6 +22,7 @@ class LinearPlan(Frozen):
     identity: bool = Field(False, description="the down factor is [I, B] and only B is stored")
     sparse: int = Field(0, description="numbers of the sparse residual beside the factors")
     bits: int = Field(16, description="bits of a number of the factors; 16 stands for the model's dtype")
+    bias: bool = Field(False, description="a bias makes up for the mean of what is cut")
 
     @property
     def whole(self) -> int:
@@ -37,19 +38,29 @@ class LinearPlan(Frozen):
         return factors - (self.rank**2 if self.identity else 0) + self.sparse
 
     def within(self, numbers: float, recipe: Recipe) -> "LinearPlan":
-        """The layer with the largest rank that takes no more than `numbers`, at least 1; whole if that fits."""
+        """The layer at the largest rank, at least 1, that takes no more than `numbers`; whole if it fits."""
         if numbers >= self.whole:
             return self.at(0, recipe)
         factors = numbers * (1 - recipe.sparse_share)
         is_identity = recipe.junction == IDENTITY_JUNCTION
-        return self.at(max(1, largest_rank(self.out_features, self.in_features, factors, is_identity)), recipe)
+        return self.at(
+            max(1, largest_rank(self.out_features, self.in_features, factors, is_identity)), recipe
+        )
 
     def at(self, rank: int, recipe: Recipe) -> "LinearPlan":
         """The layer at `rank`, with the sparse residual that belongs to it; 0 leaves it whole."""
         if not rank:
-            return self.model_copy(update={"rank": 0, "sparse": 0, "identity": False, "bits": 16})
+            return self.model_copy(
+                update={"rank": 0, "sparse": 0, "identity": False, "bits": 16, "bias": False}
+            )
         is_identity, share = recipe.junction == IDENTITY_JUNCTION, recipe.sparse_share
-        given = {"rank": rank, "sparse": 0, "identity": is_identity, "bits": recipe.factor_bits}
+        given = {
+            "rank": rank,
+            "sparse": 0,
+            "identity": is_identity,
+            "bits": recipe.factor_bits,
+            "bias": recipe.mean_bias,
+        }
         bare = self.model_copy(update=given)
         return bare.model_copy(update={"sparse": int(bare.numbers * share / (1 - share))})
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tensors of a linear layer as the shipped model file names them: whole, or junction, residual and bits."""
+"""The tensors of a linear layer as the shipped model file names them: factors, residual, bits."""
 
 from collections.abc import Mapping
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from core.modeling.modeling_mla import (
     LATENT_ROPE,
     PRE_ROPE,
+    FactorShape,
     LatentAttention,
     LatentShape,
     MLAConfig,
@@ -21,6 +22,7 @@ def export_source() -> Path:
 __all__ = [
     "LATENT_ROPE",
     "PRE_ROPE",
+    "FactorShape",
     "LatentAttention",
     "LatentShape",
     "MLAConfig",

@@ -112,12 +112,14 @@ class FactorShape:
 
     identity: the down factor is [I, B] after a permutation of its inputs, and only B is stored.
     sparse: numbers of the sparse residual that is added, 0 for none. bits: of a number of the factors.
+    bias: there is one, though the whole layer may have none.
     """
 
     rank: int
     identity: bool = False
     sparse: int = 0
     bits: int = 16
+    bias: bool = False
 
 
 class MLAConfig(PreTrainedConfig):
@@ -633,8 +635,9 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
             layer.add_module(name, attention)
             for path, factors in config.factored(index).items():
                 whole = layer.get_submodule(path)
-                inputs, outputs = whole.in_features, whole.out_features
-                layer.set_submodule(path, LatentLinear(inputs, outputs, factors, whole.bias is not None))
+                has_bias = factors.bias or whole.bias is not None
+                smaller = LatentLinear(whole.in_features, whole.out_features, factors, has_bias)
+                layer.set_submodule(path, smaller)
         for name, child in base.named_children():
             self.add_module(name, child)
         self._base_class = type(base)

@@ -16,6 +16,8 @@ TORCH_DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+    "int32": torch.int32,
+    "int8": torch.int8,
 }
 
 

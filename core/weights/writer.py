@@ -22,7 +22,16 @@ from core.weights.index import TensorInfo
 from core.weights.manifest import Manifest
 from core.weights.space import claim, disk_error
 
-_SAFETENSORS_NAME = {"float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+_SAFETENSORS_NAME = {
+    "float64": "F64",
+    "float32": "F32",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "int32": "I32",
+    "int8": "I8",
+}
+# of what a checkpoint can hold; a cache holds floats only
+_BYTES = DTYPE_BYTES | {"int32": 4, "int8": 1}
 _PARTIAL = ".partial"
 
 
@@ -155,7 +164,7 @@ def _layout(tensors: Sequence[TensorInfo]) -> tuple[bytes, dict[str, int]]:
     offsets: dict[str, int] = {}
     position = 0
     # widest numbers first, as the safetensors library does: every tensor then starts aligned to its dtype
-    for info in sorted(tensors, key=lambda info: -DTYPE_BYTES[info.dtype]):
+    for info in sorted(tensors, key=lambda info: -_BYTES[info.dtype]):
         end = position + _size(info)
         entries[info.name] = {
             "dtype": _SAFETENSORS_NAME[info.dtype],
@@ -178,7 +187,7 @@ def _starts_with(file: Path, header: bytes) -> bool:
 
 
 def _size(info: TensorInfo) -> int:
-    return info.numbers * DTYPE_BYTES[info.dtype]
+    return info.numbers * _BYTES[info.dtype]
 
 
 def _bytes(tensor: Tensor, info: TensorInfo) -> bytes:
