@@ -11,8 +11,8 @@ from pydantic import Field
 from core.layer_profile import Array, LayerProfile
 from core.loss_fit import LossFit
 from core.pair_scores import Rows
+from core.recipe import OF_WEIGHTS, Frozen, Recipe
 from core.rope.folding import fold_starts
-from core.spec import Frozen, Recipe
 from core.widths import Widths
 
 # pairs of one layer, a list for each KV head
@@ -114,8 +114,9 @@ class RecipeCurves(Frozen):
 
 
 def same_curves(one: Recipe, other: Recipe) -> bool:
-    """Curves depend on everything of a recipe but on how the budget is spread."""
-    return one.model_copy(update={"allocate": ""}) == other.model_copy(update={"allocate": ""})
+    """Curves depend on everything a recipe says of the cache but on how its budget is spread."""
+    said, asked = (recipe.model_dump(exclude={"allocate", *OF_WEIGHTS}) for recipe in (one, other))
+    return said == asked
 
 
 def _dropped(scores: Rows, pairs: Pairs) -> float:

@@ -14,7 +14,10 @@ def decode_flops(facts: ModelFacts, plan: Plan, context: int) -> tuple[int, int]
     """(before, after) FLOPs of the whole model for one token of one sequence at `context` tokens."""
     rest = weights_outside_attention(facts, plan)
     before = sum(layer.parameters_before + original_attention(facts, context) for layer in plan.layers)
-    after = sum(projections(facts, layer) + attention(facts, layer, context) for layer in plan.layers)
+    after = sum(
+        projections(facts, layer) + attention(facts, layer, context) - layer.linears_saved
+        for layer in plan.layers
+    )
     return 2 * (rest + before), 2 * (rest + after)
 
 
@@ -34,12 +37,14 @@ def projections(facts: ModelFacts, layer: LayerPlan) -> int:
     """Multiply-adds with W_q, W_down, U_v and W_O, and, absorbed, with U_k, for the new token alone.
 
     U_v: n_h d_h r_v, behind the weighted sum of latents. U_k: n_h d_n r_k, q~ = U_k^T q (DeepSeek-V2, arXiv
-    2405.04434, section 2.1.2: both are absorbed, so keys and values are never made).
+    2405.04434, section 2.1.2: both are absorbed, so keys and values are never made). W_q and W_O count whole:
+    what factors of them save is LayerPlan.linears_saved.
     """
     heads, width = facts.heads, facts.hidden_size
     rope_numbers = layer.groups * layer.qk_rope_head_dim
     query = width * heads * (layer.qk_nope_head_dim + layer.qk_rope_head_dim)
-    down = width * (layer.kv_lora_rank + rope_numbers)
+    spared = layer.kv_lora_rank**2 if layer.kv_identity else 0
+    down = width * (layer.kv_lora_rank + rope_numbers) - spared
     absorbed = heads * layer.qk_nope_head_dim * layer.k_rank
     return query + down + absorbed + heads * facts.head_dim * (layer.v_rank + width)
 

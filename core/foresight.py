@@ -41,7 +41,8 @@ def foresee(spec: JobSpec, facts: ModelFacts, profile: Profile | None) -> Forese
     usual = layer_widths(spec, facts)
     curves = known_curves(spec, facts, profile)
     allocation, widths = _allocated(spec, facts, usual, curves)
-    if curves is None:
+    # profiles know what a smaller cache loses, not what smaller weights do
+    if curves is None or spec.weights_keep is not None:
         return Foreseen(allocation, tuple(widths))
     raw = curves.raw_layers(widths, spec.rope_pairs)
     prediction = predicted_loss(curves, sum(raw))

@@ -17,6 +17,7 @@ class Preset(Frozen):
     paper: str
     recipe: Recipe
     keep: float
+    weights_keep: float | None = None
 
 
 _MHA2MLA = Recipe(rope_select="2-norm", factor_form="joint")
@@ -73,6 +74,23 @@ _FAST = Preset(
     keep=0.3125,
 )
 
+_LATENTLLM = Preset(
+    name="latentllm",
+    title="Smaller model",
+    promise="half the cache and a fifth of the weights of the linear layers gone, without training: queries "
+    "are factored for the logits they make, W_O and MLP for what reaches them",
+    paper="LatentLLM, arXiv 2505.18413: root covariance, junction matrices, joint QK, VO and up/down MLP",
+    recipe=Recipe(
+        layout="pre-rope",
+        factor_input="root-covariance",
+        factor_output="attention-aware",
+        mean_bias=True,
+        refit_output=True,
+    ),
+    keep=0.5,
+    weights_keep=0.8,
+)
+
 _TRANSMLA = Preset(
     name="transmla",
     title="TransMLA",
@@ -94,6 +112,7 @@ PRESETS: Mapping[str, Preset] = {
     for preset in (
         _QUALITY,
         _FAST,
+        _LATENTLLM,
         _TRANSMLA,
         _mha2mla("mha2mla", "68.75", 0.3125),
         _mha2mla("mha2mla-81", "81.25", 0.1875),
@@ -117,4 +136,8 @@ def spec_from_preset(name: str, **fields: Any) -> JobSpec:
     preset = find_preset(name)
     given = dict(fields)
     recipe = preset.recipe.model_dump() | given.pop("recipe", {})
-    return parse_spec({"preset": name, "keep": preset.keep} | given | {"recipe": recipe})
+    return parse_spec(
+        {"preset": name, "keep": preset.keep, "weights_keep": preset.weights_keep}
+        | given
+        | {"recipe": recipe}
+    )

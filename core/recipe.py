@@ -15,6 +15,8 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+# fields of Recipe that matter only beside a budget of weights
+OF_WEIGHTS = ("linear_input", "linear_form", "junction", "linear_allocate", "sparse_share", "factor_bits")
 # value of Recipe.junction that spares r^2 numbers
 IDENTITY_JUNCTION = "block-identity"
 # value of Recipe.freqfold: folds that widen as pairs turn more slowly

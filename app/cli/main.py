@@ -22,13 +22,14 @@ from app.cli.options import (
     RecipeFile,
     Revision,
     RopeDim,
+    WeightsKeep,
 )
 from app.cli.output import conversion_lines, reported, show
 from app.cli.profile import run_profile
 from app.cli.recipe import asked_model, said, spec_from_recipe
 from app.cli.request import at_most, convert_spec, spec_from_options
 from app.services.text_names import with_uploads
-from app.services.widths import cached_words, mean_numbers
+from app.services.widths import cached_words, linear_words, mean_numbers
 from core.facts import read_facts
 from core.foresight import foresee
 from core.planning import make_plan
@@ -91,6 +92,7 @@ def plan(
     recipe: RecipeFile = None,
     preset: PresetName = DEFAULT_PRESET,
     keep: Keep = None,
+    weights_keep: WeightsKeep = None,
     max_loss: MaxLoss = None,
     rope_dim: RopeDim = None,
     kv_rank: KvRank = None,
@@ -111,6 +113,7 @@ def plan(
                 model=asked_model(model),
                 revision=revision,
                 keep=keep,
+                weights_keep=weights_keep,
                 rope_dim=rope_dim,
                 kv_rank=kv_rank,
                 dtype=dtype,
@@ -133,6 +136,7 @@ def plan(
                 f"KV bytes per token          {found.kv_bytes_per_token_before:,} -> "
                 f"{found.kv_bytes_per_token_after:,} ({found.factor:.2f}x smaller)",
                 f"parameters                  {found.parameters_before:,} -> {found.parameters_after:,}",
+                *([f"linear layers               {linear_words(found)}"] if found.linears_before else []),
                 f"KL to the original          predicted {loss.loss:.3f} ({loss.low:.3f} to {loss.high:.3f})"
                 if loss
                 else "KL to the original          unknown: 'mla-workbench profile' would predict it",
@@ -187,6 +191,7 @@ def convert(
     recipe: RecipeFile = None,
     preset: PresetName = DEFAULT_PRESET,
     keep: Keep = None,
+    weights_keep: WeightsKeep = None,
     max_loss: MaxLoss = None,
     rope_dim: RopeDim = None,
     kv_rank: KvRank = None,
@@ -220,6 +225,7 @@ def convert(
                 model=asked_model(model),
                 revision=revision,
                 keep=keep,
+                weights_keep=weights_keep,
                 rope_dim=rope_dim,
                 kv_rank=kv_rank,
                 calibration={"text": calibration, "tokens": tokens, "context": context},

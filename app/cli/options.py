@@ -26,6 +26,13 @@ PresetName = Annotated[str, typer.Option(help=f"one of: {', '.join(PRESETS)}, {N
 Keep = Annotated[
     float | None, typer.Option(help="fraction of KV-cache bytes that stays; default: the preset's")
 ]
+WeightsKeep = Annotated[
+    float | None,
+    typer.Option(
+        help="fraction of the parameters of the linear layers that stays, such as 0.8; default: the "
+        "preset's, which leaves them as they are but in latentllm"
+    ),
+]
 MaxLoss = Annotated[
     float | None,
     typer.Option(

@@ -93,5 +93,10 @@ def conversion_lines(out: Path, metrics: Mapping[str, float]) -> list[str]:
             f"perplexity x{metrics['perplexity_ratio']:.3g}, KL {metrics['kl_to_base']:.3f} nats, "
             f"same top token {100 * metrics['top1_agreement']:.1f} %"
         )
+    if "linear_parameters_after" in metrics:
+        whole, left = metrics["linear_parameters_before"], metrics["linear_parameters_after"]
+        lines.append(
+            f"linear layers: {whole:,.0f} -> {left:,.0f} parameters ({100 * (left / whole - 1):.1f} %)"
+        )
     memory = bytes_text(metrics["peak_memory_bytes"])
     return [*lines, f"{metrics['seconds']:.0f} s, peak memory {memory}"]

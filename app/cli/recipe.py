@@ -15,7 +15,7 @@ from core.presets import find_preset
 from core.spec import JobSpec, Recipe, parse_spec
 
 STDIN = Path("-")
-_PLAIN = ("model", "revision", "dtype", "device", "shard_bytes")
+_PLAIN = ("model", "weights_keep", "revision", "dtype", "device", "shard_bytes")
 _CALIBRATION = {"calibration": "text", "tokens": "tokens", "context": "context"}
 _EVALUATION = {"evaluation": "text", "evaluation_context": "context", "windows": "windows"}
 
@@ -70,6 +70,7 @@ def _with_budget(fields: dict[str, Any], options: Mapping[str, Any]) -> dict[str
         recipe = found.recipe if found else Recipe()
         fields |= {"preset": found.name if found else None, "recipe": recipe.model_dump(mode="json")}
         fields |= {"keep": found.keep if found else fields["keep"], "rope_pairs": None}
+        fields |= {"weights_keep": found.weights_keep if found else fields["weights_keep"]}
     budget = {one: options[one] for one in ("keep", "rope_dim", "kv_rank") if one in options}
     if budget and "max_loss" in options:
         raise SpecError(

@@ -38,7 +38,9 @@ def as_command(spec: JobSpec, out: str = "converted") -> str:
     """The command with every setting that is not the default; what has no option goes in as a recipe."""
     if spec.kind == "profile":
         return _profile_command(spec)
-    if any(getattr(spec, name) is not None for name in _NO_OPTION):
+    preset = PRESETS.get(spec.preset or "")
+    takes_back = preset is not None and preset.weights_keep is not None and spec.weights_keep is None
+    if takes_back or any(getattr(spec, name) is not None for name in _NO_OPTION):
         # every value of a recipe stays on its line, so none can end the text early
         start = shlex.join(["mla-workbench", "convert", "--recipe", "-", "--out", out])
         return f"{start} <<'RECIPE'\n{write_yaml(spec)}RECIPE"
@@ -63,7 +65,12 @@ def _profile_command(spec: JobSpec) -> str:
 
 def _options(spec: JobSpec) -> dict[str, Any]:
     options: dict[str, Any] = {"preset": spec.preset or "none"}
-    given = {"keep": spec.keep, "rope_dim": spec.rope_dim, "kv_rank": spec.kv_rank}
+    given = {
+        "keep": spec.keep,
+        "weights_keep": spec.weights_keep,
+        "rope_dim": spec.rope_dim,
+        "kv_rank": spec.kv_rank,
+    }
     options |= {name: value for name, value in given.items() if value is not None}
     options |= _texts(spec)
     said = spec.model_dump(exclude_defaults=True)

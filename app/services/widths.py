@@ -35,3 +35,9 @@ def layer_words(layer: LayerPlan) -> str:
     if layer.groups == 1:
         return f"{latent} + {layer.qk_rope_head_dim} shared rotary dims"
     return f"{latent} + {layer.groups} × {layer.qk_rope_head_dim} rotary dims"
+
+
+def linear_words(plan: Plan) -> str:
+    """ "106,168,320 -> 84,818,250 (-20.1 %)": what the linear layers of the decoder keep."""
+    change = plan.linears_after / plan.linears_before - 1
+    return f"{plan.linears_before:,} -> {plan.linears_after:,} ({100 * change:.1f} %)"
