@@ -11,23 +11,21 @@ from typing import Any
 
 from torch import Tensor
 
-from core.calibrate.layer_statistics import LayerStatistics, load_statistics
+from core.calibrate.layer_statistics import load_statistics
 from core.calibrate.steps import calibrate, finished_steps, step_count
 from core.choosing import Allocation, Choosing
-from core.convert import AttentionWeights, LatentLayer, convert_layer
+from core.convert import AttentionWeights, convert_layer
 from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
 from core.export.card import write_card
 from core.export.folder import mla_config, write_small_files
-from core.export.layout import latent_shape, layer_unit, units
+from core.export.layout import layer_unit, units
 from core.export.probe import Probe
 from core.export.record import write_record
 from core.export.verify import WrongLogits, verify
 from core.layer_rows import layer_row, sentence
-from core.layer_weights import attention_weights, mlp_weights
-from core.linear.choosing import LinearAllocation, LinearChoosing, Readers
-from core.linear.factoring import Linear
-from core.linear.layer import Measured, SmallerLayer
-from core.linear.moments import load_linears
+from core.layer_weights import attention_weights
+from core.linear.choosing import LinearAllocation
+from core.linear.stage import LinearStage, spread_words
 from core.measure import measure
 from core.pair_scores import meaning_of_scores
 from core.planning import LayerPlan, make_plan
@@ -86,6 +84,9 @@ class Conversion:
         self._statistics = stored or workspace.work / "statistics"
         self._profile = newest_profile(home, ready.facts.name)
         self._refit: OutputRefit | None = None
+        self._linears = LinearStage(
+            spec, ready, self._skeleton, self._source, self._attention, self._statistics
+        )
 
     def run(self) -> None:
         """All stages in order."""
@@ -112,7 +113,7 @@ class Conversion:
         # not recorded: equal specs give equal bytes, whether a profile was there or not
         self._sink.emit(Metric(name="calibrated_tokens", value=tokens, unit="tokens"))
         choosing = None
-        weighing = self._weighing(folder)
+        weighing = self._linears.choosing(self._workspace.work / "weights.json")
         if self._spec.allocates:
             choosing = Choosing(
                 self._spec,
@@ -140,13 +141,6 @@ class Conversion:
             self._sink.emit(Progress(stage=stage, done=done, total=total, message=message))
             self._cancel.check()
         return done
-
-    def _weighing(self, statistics: Path) -> LinearChoosing | None:
-        if not self._spec.allocates_weights:
-            return None
-        readers = Readers(self._attention, self._mlp)
-        file = self._workspace.work / "weights.json"
-        return LinearChoosing(self._spec, self._ready, self._skeleton, readers, statistics, file)
 
     def _predict(self) -> None:
         """What the newest profile of the model says of the plan, as the page did before the job.
@@ -186,8 +180,7 @@ class Conversion:
         plan = make_plan(self._spec, self._ready.facts, widths, allocation.ranks)
         self._ready = replace(self._ready, plan=plan)
         self._config = mla_config(self._ready.facts, plan)
-        losses = ", ".join(f"{name} {measured:.3f}" for name, (_, measured) in allocation.losses.items())
-        self._log(f"weights spread '{allocation.winner}' loses least on held-back text (KL: {losses})")
+        self._log(spread_words(allocation))
 
     def _convert(self, probe_tokens: Tensor) -> tuple[list[dict[str, Any]], Path]:
         """Write every unit that is missing; returns the per-layer rows and the probe's expected logits."""
@@ -202,7 +195,10 @@ class Conversion:
         probe.start(probe_tokens)
         if len(ready.refit):
             configs = {"export": mla_config(ready.facts, ready.plan.whole)}
-            self._refit = OutputRefit(self._skeleton, ready.family, configs, ready.refit, work / "refit")
+            sees_mlp = self._spec.weights_keep is not None and self._spec.recipe.linear_form == "joint"
+            self._refit = OutputRefit(
+                self._skeleton, ready.family, configs, ready.refit, work / "refit", sees_mlp=sees_mlp
+            )
         for unit in todo:
             layer = layers.get(unit.name)
             if unit.name not in manifest and layer is None:
@@ -232,8 +228,9 @@ class Conversion:
         )
         if self._refit is not None:
             latent = self._refit.advance(layer.index, {"export": latent})["export"]
-        if layer.linears:
-            latent = self._smaller(layer, latent, statistics)
+        latent = self._linears.smaller(
+            layer, latent, statistics, self._refit.mlp_inputs if self._refit else None
+        )
         attention = self._ready.family.attention.format(i=layer.index) + "."
         prefix = self._ready.family.layer.format(i=layer.index) + "."
         tensors = {attention + name: tensor for name, tensor in latent.tensors.items()}
@@ -249,19 +246,6 @@ class Conversion:
         return attention_weights(
             self._source, self._ready.family, self._ready.facts, index, self._ready.device
         )
-
-    def _mlp(self, index: int) -> dict[str, Linear]:
-        return mlp_weights(self._source, self._ready.family, index, self._ready.device)
-
-    def _smaller(self, layer: LayerPlan, latent: LatentLayer, statistics: LayerStatistics) -> LatentLayer:
-        """The converted layer with its linear layers as the plan stores them."""
-        spec, ready = self._spec, self._ready
-        measured = Measured(statistics, load_linears(self._statistics, layer.index))
-        shape = latent_shape(ready.facts, layer)
-        factors = SmallerLayer(
-            latent, self._mlp(layer.index), shape, measured, spec.recipe, spec.calibration.shrinkage
-        )
-        return factors.at(layer)
 
     def _verify(self, expected: Path) -> None:
         plan = self._ready.plan

@@ -54,11 +54,17 @@ class OutputRefit:
         configs: Mapping[str, MLAConfig],
         windows: Tensor,
         folder: Path,
+        *,
+        sees_mlp: bool = False,
     ) -> None:
+        """sees_mlp: keep the inputs of every MLP in `mlp_inputs`, until the next layer is run."""
         folder.mkdir(parents=True, exist_ok=True)
         self._skeleton = skeleton
         self._family = family
         self._windows = windows
+        self._reads_mlp = family.mlp[1] if sees_mlp and family.mlp else None
+        # of the original layer that was run last: (tokens, d) float32 on the CPU
+        self.mlp_inputs: Tensor | None = None
         self._states = StateFiles(folder, "refit", (*windows.shape, skeleton.config.hidden_size))
         self._models: dict[str, Any] = {}
         for name, config in configs.items():
@@ -103,12 +109,22 @@ class OutputRefit:
             for fit in fits.values():
                 fit.add(hidden, positions, kwargs["attention_mask"], output[0])
 
-        hook = self._skeleton.attention(index).register_forward_hook(show, with_kwargs=True)
+        hooks = [self._skeleton.attention(index).register_forward_hook(show, with_kwargs=True)]
+        seen: list[Tensor] = []
+        if self._reads_mlp and fits:
+            reader = layer.get_submodule(self._reads_mlp)
+            hooks.append(
+                reader.register_forward_pre_hook(
+                    lambda module, given: seen.append(given[0].flatten(0, -2).cpu())
+                )
+            )
         with self._states.writing(index + 1) as append:
             for batch in in_batches(*self._windows.shape):
                 states = self._states.read(index, batch).to(self._skeleton.device)
                 append(self._skeleton.run(index, layer, states))
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
+        self.mlp_inputs = torch.cat(seen).flatten(0, -2) if seen else None
         self._skeleton.empty(index)
 
 

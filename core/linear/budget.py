@@ -21,10 +21,11 @@ def whole_linears(facts: ModelFacts, query_dims: int) -> tuple[LinearPlan, ...]:
     PlanError when the family's MLP is not three (or two) plain matrices.
     """
     family = find_architecture(facts.model_type)
-    if family is None or family.mlp is None or not facts.mlp_size:
+    is_plain = family is not None and family.fused is None and not family.has_transposed_weights
+    if family is None or not is_plain or family.mlp is None or not facts.mlp_size:
         raise PlanError(
             f"the linear layers of {facts.family} models cannot be factored: "
-            "their MLP is fused or a mixture of experts",
+            "they are fused, transposed or a mixture of experts",
             hint="leave weights_keep empty and shrink the cache alone",
             field="weights_keep",
         )

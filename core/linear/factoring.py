@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.factor.local import LowRank, local_factors
+from core.factor.local import local_factors
 from core.factor.metrics import INPUT, InputMoments, root
+from core.factor.sparse import Sparse, low_rank_plus_sparse
 from core.linear.moments import LinearStatistics
 from core.linear.shapes import LinearPlan
-from core.linear.stored import stored_tensors
 from core.recipe import Recipe
 
 WORK = torch.float64
@@ -29,6 +29,16 @@ class Linear:
         return Linear(self.weight.to(device), None if self.bias is None else self.bias.to(device))
 
 
+@dataclass(frozen=True)
+class Factored:
+    """W' = up @ down (+ residual): up (n, r), down (r, d), bias (n) or None; float64."""
+
+    up: Tensor
+    down: Tensor
+    bias: Tensor | None = None
+    residual: Sparse | None = None
+
+
 class LinearFactors:
     """One linear layer with everything done that does not depend on its rank.
 
@@ -44,34 +54,33 @@ class LinearFactors:
         recipe: Recipe,
         shrinkage: float,
     ) -> None:
-        self._linear = linear
+        self.linear = linear
         self._mean = moments.mean if recipe.mean_bias else None
         measured = moments.centred() if recipe.mean_bias else moments
         self._inputs = INPUT[recipe.linear_input](measured.damped(shrinkage))
-        self._junction = recipe.junction
+        self._output = output
         self._factors = local_factors(linear.weight.to(WORK), self._inputs, output)
 
-    @property
-    def factors(self) -> LowRank:
-        """Every rank of the factorisation."""
-        return self._factors
-
-    def at(self, plan: LinearPlan) -> dict[str, Tensor]:
-        """The tensors of the layer as `plan` stores it, float64 on the CPU; whole ones stay as they are."""
+    def at(self, plan: LinearPlan) -> Factored | Linear:
+        """The factors that `plan` asks for, or the layer itself where it is left whole."""
         if not plan.rank:
-            whole = {"weight": self._linear.weight, "bias": self._linear.bias}
-            return {name: value for name, value in whole.items() if value is not None}
-        up, down = self._factors.at(plan.rank)
-        return {
-            name: value.cpu()
-            for name, value in stored_tensors(plan, up, down, self._bias(up, down), self._junction).items()
-        }
+            return self.linear
+        if not plan.sparse:
+            up, down = self._factors.at(plan.rank)
+            return Factored(up, down, self._bias(up @ down))
+        # single entries are chosen output by output, so only how much each counts is looked at
+        weight = (
+            self._output.diagonal() if self._output is not None and self._output.ndim == 2 else self._output
+        )
+        both = low_rank_plus_sparse(self.linear.weight, self._inputs, plan.rank, plan.sparse, weight)
+        bias = self._bias(both.up @ both.down + both.sparse.dense())
+        return Factored(both.up, both.down, bias, both.sparse)
 
-    def _bias(self, up: Tensor, down: Tensor) -> Tensor | None:
-        bias = None if self._linear.bias is None else self._linear.bias.to(WORK)
+    def _bias(self, product: Tensor) -> Tensor | None:
+        bias = None if self.linear.bias is None else self.linear.bias.to(WORK)
         if self._mean is None:
             return bias
-        lost = (self._linear.weight.to(WORK) - up @ down) @ self._mean
+        lost = (self.linear.weight.to(WORK) - product) @ self._mean
         return lost if bias is None else bias + lost
 
 

@@ -10,8 +10,10 @@ from core.calibrate.layer_statistics import LayerStatistics
 from core.convert import LatentLayer
 from core.linear.factoring import Linear, LinearFactors, output_metrics
 from core.linear.key_moments import key_moments
+from core.linear.mlp_step import MlpSample, refitted
 from core.linear.moments import LinearStatistics
-from core.linear.stored import identity_latent
+from core.linear.shapes import MLP_PARTS
+from core.linear.stored import identity_latent, stored_tensors
 from core.modeling import LatentShape
 from core.planning import LayerPlan
 from core.recipe import Recipe
@@ -56,17 +58,28 @@ class SmallerLayer:
             keys = key_moments(
                 latent.tensors, shape, statistics.input_covariance, statistics.attention_mass
             ).to(device)
+        self._junction = recipe.junction
         metrics = output_metrics(linears, keys, recipe)
         self._factors = {
             part: LinearFactors(linear, linears.of(part), metrics[part], recipe, shrinkage)
             for part, linear in weights.items()
         }
 
-    def at(self, plan: LayerPlan) -> LatentLayer:
-        """The layer with the ranks of `plan`; what is not attention is in `rest`."""
+    def at(self, plan: LayerPlan, mlp: MlpSample | None = None) -> LatentLayer:
+        """The layer with the ranks of `plan`; what is not attention is in `rest`.
+
+        With `mlp` the factored MLP is refitted through its nonlinearity.
+        """
+        factored = {one.part: self._factors[one.part].at(one) for one in plan.linears}
+        if mlp is not None:
+            whole = {part: self._factors[part].linear for part in MLP_PARTS if part in self._factors}
+            factored |= refitted(whole, factored, mlp)
         tensors, rest = dict(self._latent.tensors), dict[str, Tensor]()
         for linear in plan.linears:
-            found = self._factors[linear.part].at(linear)
+            found = {
+                key: value.cpu()
+                for key, value in stored_tensors(linear, factored[linear.part], self._junction).items()
+            }
             name = _OF_ATTENTION.get(linear.part)
             if name is None:
                 rest |= {f"{linear.path}.{key}": value for key, value in found.items()}

@@ -9,6 +9,7 @@ from core.recipe import IDENTITY_JUNCTION, Frozen, Recipe
 
 # linear layers that are counted among the weights of attention
 ATTENTION_PARTS = ("query", "output")
+MLP_PARTS = ("gate", "up", "down")
 
 
 class LinearPlan(Frozen):

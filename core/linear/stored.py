@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from core.factor.junction import BlockIdentity, apply_junction, block_identity
+from core.factor.quantise import quantise
+from core.factor.sparse import Sparse
+from core.linear.factoring import Factored, Linear
 from core.linear.shapes import LinearPlan
 
 INT8, INT32 = "int8", "int32"
-# largest value of a symmetric int8 number
-_TOP = 127
 
 
 def stored_shapes(plan: LinearPlan, has_bias: bool) -> dict[str, tuple[str | None, tuple[int, ...]]]:
@@ -36,18 +37,23 @@ def stored_shapes(plan: LinearPlan, has_bias: bool) -> dict[str, tuple[str | Non
     return found
 
 
-def stored_tensors(
-    plan: LinearPlan, up: Tensor, down: Tensor, bias: Tensor | None, junction: str
-) -> dict[str, Tensor]:
-    """up (n, r) and down (r, d) in the form of `junction`, in the plan's bits."""
-    factors = apply_junction(up, down, junction)
+def stored_tensors(plan: LinearPlan, factored: Factored | Linear, junction: str) -> dict[str, Tensor]:
+    """The tensors of `factored` with its factors in the form of `junction`, in the plan's bits."""
+    if isinstance(factored, Linear):
+        whole = {"weight": factored.weight, "bias": factored.bias}
+        return {name: value for name, value in whole.items() if value is not None}
+    factors = apply_junction(factored.up, factored.down, junction)
     found = _weight("up", factors.up, plan.bits)
     if isinstance(factors, BlockIdentity):
         found["down.order"] = _order(factors)
         found |= _weight("down.rest", factors.rest, plan.bits)
     else:
         found |= _weight("down", factors.down, plan.bits)
-    return found if bias is None else found | {"up.bias": bias}
+    if factored.bias is not None:
+        found["up.bias"] = factored.bias
+    if factored.residual is not None:
+        found |= _residual(factored.residual, plan.sparse)
+    return found
 
 
 def identity_latent(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
@@ -81,5 +87,17 @@ def _linear(name: str, rows: int, columns: int, bits: int) -> dict[str, tuple[st
 def _weight(name: str, weight: Tensor, bits: int) -> dict[str, Tensor]:
     if bits != 8:
         return {f"{name}.weight": weight}
-    scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(weight.dtype).tiny) / _TOP
-    return {f"{name}.weight": (weight / scale[:, None]).round().to(torch.int8), f"{name}.scale": scale}
+    found = quantise(weight)
+    return {f"{name}.weight": found.codes, f"{name}.scale": found.scales}
+
+
+def _residual(sparse: Sparse, count: int) -> dict[str, Tensor]:
+    """As many entries as were planned; those that would have gained nothing are zeros in the last row."""
+    missing = count - len(sparse.values)
+    starts = sparse.starts.clone()
+    starts[-1] += missing
+    return {
+        "residual.values": torch.cat([sparse.values, sparse.values.new_zeros(missing)]),
+        "residual.columns": torch.cat([sparse.columns, sparse.columns.new_zeros(missing)]),
+        "residual.starts": starts,
+    }

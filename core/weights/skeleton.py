@@ -9,6 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.activations import ACT2FN
 
 from core.arch import Architecture
 from core.errors import ModelError
@@ -117,6 +118,12 @@ class Skeleton:
         tensors = self._source.read_prefix(prefix)
         module: nn.Module = self._model.get_submodule(prefix[:-1])
         return fill(module, {name: tensor.float() for name, tensor in tensors.items()}, self.device)
+
+    def activation(self) -> Callable[[Tensor], Tensor]:
+        """What stands between the projections of the MLP."""
+        name = getattr(self.config, "hidden_act", None) or getattr(self.config, "activation_function", None)
+        found: Callable[[Tensor], Tensor] = ACT2FN[name or self.config.hidden_activation]
+        return found
 
     def empty(self, index: int) -> None:
         """Release the weights of layer `index`."""
