@@ -24,7 +24,7 @@ from torch import Tensor
 
 from core.factor.junction import Dense
 from core.factor.local import normalised
-from core.factor.metrics import root
+from core.factor.metrics import roots
 from core.factor.rotary_average import RotaryAverage
 from core.factor.tucker import DEFAULT_EFFORT, Effort, Forms, alternate
 
@@ -50,14 +50,13 @@ class Scores:
     query_bias: Tensor | None = None
     key_bias: Tensor | None = None
 
-    @property
-    def root(self) -> Tensor:
-        """C^{1/2}, of the centred covariance when there is a mean."""
+    def roots(self) -> tuple[Tensor, Tensor]:
+        """C^{1/2} and its inverse, of the centred covariance when there is a mean."""
         covariance = self.covariance.to(WORK)
-        return root(covariance if self.mean is None else covariance - torch.outer(self.mean, self.mean))
+        return roots(covariance if self.mean is None else covariance - torch.outer(self.mean, self.mean))
 
     def forms(self, inputs: Tensor) -> Forms:
-        """The bilinear forms between whitened inputs, inputs = `root`."""
+        """The bilinear forms between whitened inputs, inputs = C^{1/2}."""
         average = RotaryAverage(self.inv_freq, self.mass, self.query.shape[1])
         forms = Forms(self.query.to(WORK) @ inputs, self.key.to(WORK) @ inputs, average)
         if self.mean is None:
@@ -96,10 +95,10 @@ def joint_qk(
     """
     if scores.mean is None and (scores.query_bias is not None or scores.key_bias is not None):
         raise ValueError("biases can only be fitted with the mean of the inputs")
-    inputs = scores.root
+    inputs, inverse = scores.roots()
     found = alternate(scores.forms(inputs), q_rank, k_rank, effort)
     query, key = (
-        _factors(weight, inputs, basis)
+        _factors(weight, inputs, inverse, basis)
         for weight, basis in ((scores.query, found.left), (scores.key, found.right))
     )
     return JointQK(
@@ -141,7 +140,7 @@ def spectra(scores: Scores) -> tuple[Tensor, Tensor]:
 
     Falling; the error of r_q and r_k together is at least the larger and at most the sum of the two tails.
     """
-    forms = scores.forms(scores.root)
+    forms = scores.forms(scores.roots()[0])
     moments = forms.left_moment(None), forms.right_moment(None)
     left, right = (torch.linalg.eigvalsh(moment).flip(0).clamp_min(0) for moment in moments)
     return left, right
@@ -161,12 +160,12 @@ def _only(scores: Scores, head: int) -> Scores:
     )
 
 
-def _factors(weight: Tensor, inputs: Tensor, basis: Tensor | None) -> Dense | None:
+def _factors(weight: Tensor, inputs: Tensor, inverse: Tensor, basis: Tensor | None) -> Dense | None:
     """W' = W P V V^T P^{-1} for the subspace V (d, r) of the whitened inputs, heads stacked."""
     if basis is None:
         return None
     stacked = weight.to(WORK).flatten(0, 1)
-    return Dense(*normalised(stacked @ inputs @ basis, basis.T @ torch.linalg.pinv(inputs, hermitian=True)))
+    return Dense(*normalised(stacked @ inputs @ basis, basis.T @ inverse))
 
 
 def _bias(weight: Tensor, factors: Dense | None, mean: Tensor | None, bias: Tensor | None) -> Tensor | None:

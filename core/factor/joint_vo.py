@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.factor.junction import Dense
 from core.factor.local import normalised
-from core.factor.metrics import root
+from core.factor.metrics import roots
 from core.factor.rotary_average import RotaryAverage
 from core.factor.tucker import DEFAULT_EFFORT, Effort, Forms, alternate
 
@@ -42,18 +42,17 @@ class Outputs:
     value_bias: Tensor | None = None
     output_bias: Tensor | None = None
 
-    @property
-    def input_root(self) -> Tensor:
-        """C^{1/2}, of the centred covariance when there is a mean."""
+    def input_roots(self) -> tuple[Tensor, Tensor]:
+        """C^{1/2} and its inverse, of the centred covariance when there is a mean."""
         covariance = self.covariance.to(WORK)
-        return root(covariance if self.mean is None else covariance - torch.outer(self.mean, self.mean))
+        return roots(covariance if self.mean is None else covariance - torch.outer(self.mean, self.mean))
 
-    @property
-    def output_root(self) -> Tensor:
-        """G^{1/2}."""
+    def output_roots(self) -> tuple[Tensor, Tensor]:
+        """G^{1/2} and its inverse."""
         if self.output_weight is None:
-            return torch.eye(len(self.output), dtype=WORK, device=self.output.device)
-        return root(self.output_weight)
+            eye = torch.eye(len(self.output), dtype=WORK, device=self.output.device)
+            return eye, eye
+        return roots(self.output_weight)
 
 
 @dataclass(frozen=True)
@@ -82,21 +81,21 @@ def joint_vo(
     """
     if outputs.mean is None and (outputs.value_bias is not None or outputs.output_bias is not None):
         raise ValueError("biases can only be fitted with the mean of the inputs")
-    inputs, metric = outputs.input_root, outputs.output_root
+    (inputs, input_inverse), (metric, metric_inverse) = outputs.input_roots(), outputs.output_roots()
     found = alternate(_forms(outputs, inputs, metric), o_rank, v_rank, effort)
     value, output = None, None
     if found.right is not None:
         up = outputs.value.to(WORK).flatten(0, 1) @ inputs @ found.right
-        value = Dense(*normalised(up, found.right.T @ torch.linalg.pinv(inputs, hermitian=True)))
+        value = Dense(*normalised(up, found.right.T @ input_inverse))
     if found.left is not None:
         down = found.left.T @ metric @ outputs.output.to(WORK).flatten(1)
-        output = Dense(*normalised(torch.linalg.pinv(metric, hermitian=True) @ found.left, down))
+        output = Dense(*normalised(metric_inverse @ found.left, down))
     return JointVO(value, output, _bias(outputs, value, output), found.losses, found.total)
 
 
 def spectra(outputs: Outputs) -> tuple[Tensor, Tensor]:
     """What each further rank of the values (d) and of the output (n) saves while the other side is whole."""
-    forms = _forms(outputs, outputs.input_root, outputs.output_root)
+    forms = _forms(outputs, outputs.input_roots()[0], outputs.output_roots()[0])
     moments = forms.right_moment(None), forms.left_moment(None)
     values, output = (torch.linalg.eigvalsh(moment).flip(0).clamp_min(0) for moment in moments)
     return values, output

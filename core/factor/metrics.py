@@ -203,9 +203,16 @@ def weigh_keys(metric: Tensor, keys: int, weight: float) -> Tensor:
 
 def root(matrix: Tensor) -> Tensor:
     """Symmetric square root of a positive semi-definite matrix."""
+    return roots(matrix)[0]
+
+
+def roots(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric square root of a positive semi-definite matrix, and the pseudo-inverse of that root."""
     values, vectors = torch.linalg.eigh(matrix.to(WORK))
-    found: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    return found
+    lengths = values.clamp_min(0).sqrt()
+    is_there = lengths > len(lengths) * torch.finfo(WORK).eps * lengths.max()
+    inverse = torch.where(is_there, 1 / lengths, torch.zeros_like(lengths))
+    return (vectors * lengths) @ vectors.T, (vectors * inverse) @ vectors.T
 
 
 def energy(metric: Tensor, weight: Tensor, moments: Tensor) -> Tensor:

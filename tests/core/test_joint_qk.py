@@ -61,7 +61,7 @@ def rotation(angles: Tensor, head_dim: int) -> Tensor:
 
 def error(scores: Scores, query: Tensor, key: Tensor) -> Tensor:
     """The objective from its definition, for projections (n_h, d_h, d) and (n_kv, d_h, d)."""
-    inputs, group = scores.root, len(scores.query) // len(scores.key)
+    inputs, group = scores.roots()[0], len(scores.query) // len(scores.key)
     lost = torch.zeros((), dtype=torch.float64)
     for offset in range(scores.mass.shape[1]):
         turn = torch.eye(query.shape[1], dtype=torch.float64)
@@ -85,7 +85,10 @@ def wanted_forms(scores: Scores) -> tuple[Tensor, Tensor]:
     offsets = range(scores.mass.shape[1])
     inv_freq = torch.empty(0, dtype=torch.float64) if scores.inv_freq is None else scores.inv_freq
     turns = torch.stack([rotation(-offset * inv_freq, head_dim) for offset in offsets])
-    query, key = scores.query @ scores.root, scores.key.repeat_interleave(group, dim=0) @ scores.root
+    query, key = (
+        scores.query @ scores.roots()[0],
+        scores.key.repeat_interleave(group, dim=0) @ scores.roots()[0],
+    )
     weighed = scores.mass.sqrt()[:, :, None, None] * turns
     return query.mT[:, None] @ weighed @ key[:, None], weighed
 
@@ -100,7 +103,7 @@ def descended(scores: Scores, ranks: tuple[int, int], seed: int) -> float:
     for each in free:
         each.requires_grad_()
     optimiser = torch.optim.LBFGS(
-        free, max_iter=300, tolerance_grad=1e-8, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+        free, max_iter=200, tolerance_grad=1e-7, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )
     forms, weighed = wanted_forms(scores)
 
@@ -121,11 +124,11 @@ CASES = [(Shape(), (3, 2)), (Shape(kv_heads=4, rotary_dim=2), (2, 4)), (Shape(ro
 
 @pytest.mark.parametrize(("shape", "ranks"), CASES, ids=["GQA, RoPE", "MHA, partial rotary", "GQA, NoPE"])
 def test_no_free_factors_are_better(shape: Shape, ranks: tuple[int, int]) -> None:
-    """The best of eight L-BFGS descents over every number of the shipped factors ends where the alternating
+    """The best of four L-BFGS descents over every number of the shipped factors ends where the alternating
     eigenproblems do. It stops within 1e-6 of a minimum it has found."""
     scores = random_scores(3, shape)
     found = joint_qk(scores, *ranks, EXACT)
-    ends = [descended(scores, ranks, seed) for seed in range(8)]
+    ends = [descended(scores, ranks, seed) for seed in range(4)]
     assert min(ends) >= found.losses[-1] * (1 - 1e-9)
     assert min(ends) == pytest.approx(found.losses[-1], rel=1e-5)
 
@@ -166,7 +169,7 @@ def test_more_starts_find_the_optimum_where_one_does_not() -> None:
     one = joint_qk(scores, 2, 2, EXACT)
     many = joint_qk(scores, 2, 2, replace(EXACT, starts=8))
     assert one.losses[-1] > 1.05 * many.losses[-1]
-    ends = [descended(scores, (2, 2), seed) for seed in range(6)]
+    ends = [descended(scores, (2, 2), seed) for seed in range(4)]
     assert min(ends) == pytest.approx(many.losses[-1], rel=1e-5)
 
 
@@ -185,7 +188,7 @@ def test_with_queries_left_whole_one_eigenproblem_is_the_optimum(rotary_dim: int
         if scores.inv_freq is not None:
             turn = rotation(-offset * scores.inv_freq, 4)
         metric += scores.mass[:, offset, None, None] * (turn.T @ queries @ turn)
-    best = local_factors(scores.key.flatten(0, 1), scores.root, torch.block_diag(*metric))
+    best = local_factors(scores.key.flatten(0, 1), scores.roots()[0], torch.block_diag(*metric))
     assert found.losses[0] == pytest.approx(best.tail(3), rel=1e-8)
     assert found.key is not None
     up, down = best.at(3)
@@ -219,7 +222,7 @@ def test_joint_is_never_worse_than_local() -> None:
         scores = random_scores(seed)
         local = []
         for weight, rank in ((scores.query, 4), (scores.key, 3)):
-            up, down = local_factors(weight.flatten(0, 1), scores.root).at(rank)
+            up, down = local_factors(weight.flatten(0, 1), scores.roots()[0]).at(rank)
             local.append((up @ down).view_as(weight))
         assert joint_qk(scores, 4, 3).losses[-1] < float(error(scores, *local))
 

@@ -45,7 +45,7 @@ def error(outputs: Outputs, value: Tensor, output: Tensor) -> Tensor:
     for head in range(HEADS):
         wanted = outputs.output[:, head] @ outputs.value[head // GROUP]
         missed = wanted - output[:, head] @ value[head // GROUP]
-        lost = lost + (outputs.output_root @ missed @ outputs.input_root).square().sum()
+        lost = lost + (outputs.output_roots()[0] @ missed @ outputs.input_roots()[0]).square().sum()
     return lost
 
 
@@ -60,8 +60,8 @@ def descended(outputs: Outputs, ranks: tuple[int, int], seed: int) -> float:
     draw = torch.Generator().manual_seed(seed)
     sizes = (KV_HEADS, HEAD_DIM, ranks[0]), (ranks[0], WIDTH), (OUT, ranks[1]), (HEADS, ranks[1], HEAD_DIM)
     free = [normal(draw, *size).requires_grad_() for size in sizes]
-    by_head = outputs.output_root @ outputs.output.permute(1, 0, 2)
-    wanted = by_head @ (outputs.value @ outputs.input_root).repeat_interleave(GROUP, dim=0)
+    by_head = outputs.output_roots()[0] @ outputs.output.permute(1, 0, 2)
+    wanted = by_head @ (outputs.value @ outputs.input_roots()[0]).repeat_interleave(GROUP, dim=0)
     optimiser = torch.optim.LBFGS(
         free, max_iter=300, tolerance_grad=1e-8, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )
@@ -78,10 +78,10 @@ def descended(outputs: Outputs, ranks: tuple[int, int], seed: int) -> float:
 
 
 def test_no_free_factors_are_better() -> None:
-    """The best of eight L-BFGS descents over every number of the factors ends where joint VO does."""
+    """The best of six L-BFGS descents over every number of the factors ends where joint VO does."""
     outputs = random_outputs(2)
     found = joint_vo(outputs, 3, 4, EXACT)
-    ends = [descended(outputs, (3, 4), seed) for seed in range(8)]
+    ends = [descended(outputs, (3, 4), seed) for seed in range(6)]
     assert min(ends) >= found.losses[-1] * (1 - 1e-9)
     assert min(ends) == pytest.approx(found.losses[-1], rel=1e-5)
 
@@ -109,9 +109,9 @@ def test_with_the_output_left_whole_it_is_local_in_the_metric_of_the_output() ->
     outputs = random_outputs(1)
     found = joint_vo(outputs, 3, None)
     assert found.output is None
-    weighed = outputs.output_root @ outputs.output.permute(1, 0, 2)
+    weighed = outputs.output_roots()[0] @ outputs.output.permute(1, 0, 2)
     metric = (weighed.mT @ weighed).view(KV_HEADS, GROUP, HEAD_DIM, HEAD_DIM).sum(dim=1)
-    best = local_factors(outputs.value.flatten(0, 1), outputs.input_root, torch.block_diag(*metric))
+    best = local_factors(outputs.value.flatten(0, 1), outputs.input_roots()[0], torch.block_diag(*metric))
     assert found.losses[0] == pytest.approx(best.tail(3), rel=1e-8)
     values, wholes = spectra(outputs)
     assert float(values[3:].sum()) == pytest.approx(best.tail(3), rel=1e-8)
@@ -123,10 +123,10 @@ def test_full_rank_is_exact_and_joint_is_never_worse_than_local() -> None:
     value, output = shapes(joint_vo(outputs, 8, 9), outputs)
     assert (value - outputs.value).abs().max() < 1e-8
     assert (output - outputs.output).abs().max() < 1e-8
-    up, down = local_factors(outputs.value.flatten(0, 1), outputs.input_root).at(3)
+    up, down = local_factors(outputs.value.flatten(0, 1), outputs.input_roots()[0]).at(3)
     # the local factor of W_o that lies in the set joint searches: W_o projected in the metric of the output
-    behind = torch.linalg.svd(outputs.output_root @ outputs.output.flatten(1)).U[:, :4]
-    projection = torch.linalg.inv(outputs.output_root) @ behind @ behind.T @ outputs.output_root
+    behind = torch.linalg.svd(outputs.output_roots()[0] @ outputs.output.flatten(1)).U[:, :4]
+    projection = torch.linalg.inv(outputs.output_roots()[0]) @ behind @ behind.T @ outputs.output_roots()[0]
     local = error(
         outputs,
         (up @ down).view_as(outputs.value),
