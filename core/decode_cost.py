@@ -22,8 +22,12 @@ def decode_flops(facts: ModelFacts, plan: Plan, context: int) -> tuple[int, int]
 
 
 def weights_outside_attention(facts: ModelFacts, plan: Plan) -> int:
-    """Weights of MLPs and head: each meets the token once. An embedding is looked up, not multiplied."""
-    embedding = 0 if facts.is_tied else facts.vocab_size * facts.hidden_size
+    """Weights of MLPs and head: each meets the token once.
+
+    An embedding is looked up, not multiplied, and so are positions that were learned.
+    """
+    rows = (0 if facts.is_tied else facts.vocab_size) + (0 if facts.rotary_dim else facts.max_context)
+    embedding = rows * facts.hidden_size
     inside = sum(layer.parameters_before for layer in plan.layers)
     return max(0, facts.parameters - inside - embedding)
 

@@ -310,7 +310,8 @@ class Conversion:
             "inv_freq": self._skeleton.turning,
             "meaning": meaning_of_scores(self._spec.recipe),
         }
-        self._sink.emit(Figure(name="rope_contribution", data=contribution))
+        if self._skeleton.turning:
+            self._sink.emit(Figure(name="rope_contribution", data=contribution))
         table = [{key: value for key, value in row.items() if key not in ("scores", "kept")} for row in rows]
         self._sink.emit(Figure(name="layers", data={"rows": table}))
 

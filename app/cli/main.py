@@ -24,12 +24,12 @@ from app.cli.options import (
     RopeDim,
     WeightsKeep,
 )
-from app.cli.output import conversion_lines, reported, show
+from app.cli.output import conversion_lines, positions_line, reported, show
 from app.cli.profile import run_profile
 from app.cli.recipe import asked_model, said, spec_from_recipe
 from app.cli.request import at_most, convert_spec, spec_from_options
 from app.services.text_names import with_uploads
-from app.services.widths import cached_words, linear_words, mean_numbers
+from app.services.widths import cached_words, layout_words, linear_words, mean_numbers
 from core.facts import read_facts
 from core.foresight import foresee
 from core.planning import make_plan
@@ -37,7 +37,6 @@ from core.presets import DEFAULT_PRESET
 from core.profiles import newest_profile
 from core.settings import load_settings
 from core.spec import Calibration, Evaluation, JobSpec, parse_spec
-from core.stages import STAGES
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(jobs.cli, name="jobs")
@@ -78,7 +77,7 @@ def inspect(model: Model, revision: Revision = None, json: Json = False) -> None
                 f"{facts.name}: {facts.family}, {facts.layers} layers, {facts.attention_kind} "
                 f"{facts.heads} heads / {facts.kv_heads} KV heads of {facts.head_dim}",
                 f"parameters   {facts.parameters:,} ({facts.dtype})",
-                f"rope         {facts.rope_type}, base {facts.rope_theta:g}, context {facts.max_context:,}",
+                positions_line(facts),
                 f"KV cache     {facts.kv_bytes_per_token:,} bytes per token",
                 *(f"problem      {problem.message} ({problem.hint})" for problem in facts.problems),
             ],
@@ -132,7 +131,7 @@ def plan(
             [
                 f"cached per token and layer  {mean_numbers(found)} numbers: "
                 f"{cached_words(found, spec.recipe)}",
-                f"cache layout                {STAGES['layout'].ready[spec.recipe.layout]}",
+                f"cache layout                {layout_words(found)}",
                 f"KV bytes per token          {found.kv_bytes_per_token_before:,} -> "
                 f"{found.kv_bytes_per_token_after:,} ({found.factor:.2f}x smaller)",
                 f"parameters                  {found.parameters_before:,} -> {found.parameters_after:,}",

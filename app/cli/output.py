@@ -13,6 +13,7 @@ import typer
 
 from core.errors import Cancelled, WorkbenchError
 from core.events import Event
+from core.facts import ModelFacts
 
 
 class TerminalSink:
@@ -100,3 +101,11 @@ def conversion_lines(out: Path, metrics: Mapping[str, float]) -> list[str]:
         )
     memory = bytes_text(metrics["peak_memory_bytes"])
     return [*lines, f"{metrics['seconds']:.0f} s, peak memory {memory}"]
+
+
+def positions_line(facts: ModelFacts) -> str:
+    """The line on how the model knows where a token stands."""
+    if not facts.rotary_dim:
+        return f"positions    learned, context {facts.max_context:,}"
+    part = "" if facts.rotary_dim == facts.head_dim else f", {facts.rotary_dim} dims of a head"
+    return f"rope         {facts.rope_type}, base {facts.rope_theta:g}{part}, context {facts.max_context:,}"

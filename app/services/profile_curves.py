@@ -104,7 +104,9 @@ def sensitivity_table(found: LayerSpectra, facts: ModelFacts) -> FigureTable:
 
 def pair_scores(profile: Profile, preset: str, name: str) -> dict[str, Any] | None:
     """What app/ui/plots/rope_contribution.py draws: "contribution" of every pair, or its "damage" under the
-    recipe of `preset`; None when the recipe chooses no pairs."""
+    recipe of `preset`; None when the recipe chooses no pairs, or the model has none."""
+    if not profile.inv_freq:
+        return None
     scores: Any = profile.contribution
     if name == "damage":
         found = next((curves.pairs for curves in profile.recipes if _preset(curves) == preset), None)
@@ -121,7 +123,13 @@ def pair_scores(profile: Profile, preset: str, name: str) -> dict[str, Any] | No
 
 
 def pair_table(profile: Profile, preset: str, name: str) -> FigureTable:
-    """One row per layer, row of scores and rotary pair; raises SpecError for a recipe without pairs."""
+    """One row per layer, row of scores and rotary pair; raises SpecError where no pairs are chosen."""
+    if not profile.inv_freq:
+        raise SpecError(
+            f"'{profile.model}' has no rotary pairs: its positions are learned",
+            hint="ask for spectrum or sensitivity",
+            field="name",
+        )
     data = pair_scores(profile, preset, name)
     if data is None:
         raise SpecError(f"'{preset}' chooses no rotary pairs", hint="ask for preset=fast", field="preset")

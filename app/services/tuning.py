@@ -101,11 +101,12 @@ def pair_scores(
 ) -> PairView | None:
     """What rotary pairs of `model` contribute under `preset`, or under the request `data`, which then counts.
 
-    None without a profile, or when that does not know what this recipe chooses by. Pairs that the request
+    None without a profile, when that does not know what this recipe chooses by, or when the model's
+    positions are learned, so that it has no rotary pairs. Pairs that the request
     names are left aside: `kept` is the rule's. Raises WorkbenchError for what cannot be planned.
     """
     spec, facts, profile = _read(workbench, data or {"model": model, "preset": preset})
-    if profile is None or len(profile.contribution) != facts.layers:
+    if profile is None or len(profile.contribution) != facts.layers or not profile.inv_freq:
         return None
     spec = spec.model_copy(update={"rope_pairs": None})
     widths = foresee(spec, facts, profile).widths

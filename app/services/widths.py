@@ -3,6 +3,7 @@
 
 from core.planning import LayerPlan, Plan
 from core.spec import Recipe
+from core.stages import STAGES
 
 
 def cached_words(plan: Plan, recipe: Recipe) -> str:
@@ -27,10 +28,18 @@ def _average(plan: Plan) -> LayerPlan:
     return first.model_copy(update={"qk_rope_head_dim": dims, "kv_lora_rank": ranks})
 
 
+def layout_words(plan: Plan) -> str:
+    """What layers keep of a token; without rotary dims there is no key beside the latent."""
+    first = plan.layers[0]
+    if not first.qk_rope_head_dim:
+        return "one latent, read as it is (absorbed): fast"
+    return STAGES["layout"].ready[first.layout]
+
+
 def layer_words(layer: LayerPlan) -> str:
     """ "latent 120" (pre-rope), "latent 104 + 16 shared rotary dims" or "latent 96 + 3 × 8 rotary dims"."""
     latent = f"latent {layer.kv_lora_rank}"
-    if not layer.groups:
+    if not layer.groups or not layer.qk_rope_head_dim:
         return latent
     if layer.groups == 1:
         return f"{latent} + {layer.qk_rope_head_dim} shared rotary dims"

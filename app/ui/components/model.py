@@ -68,7 +68,12 @@ def model_facts(facts: ModelFacts) -> str:
     """Shape, positions, size, and what its cache costs."""
     share = facts.heads // max(1, facts.kv_heads)
     shared = f", {share} query heads share one" if share > 1 else ""
-    rope = f"{escape(facts.rope_type)}, base {integer(facts.rope_theta)}"
+    positions = (
+        (term("RoPE", "rope"), f"{escape(facts.rope_type)}, base {integer(facts.rope_theta)}")
+        if facts.rotary_dim
+        else ("Positions", "learned: no rotation")
+    )
+    rotary = f", {facts.rotary_dim // 2} {term('rotary pairs', 'rope_pair')}" if facts.rotary_dim else ""
     pairs = [
         ("Family", escape(facts.family)),
         ("Layers", integer(facts.layers)),
@@ -76,8 +81,8 @@ def model_facts(facts: ModelFacts) -> str:
             term("Attention", "mha"),
             f"{facts.attention_kind}: {facts.heads} heads, {facts.kv_heads} with keys and values{shared}",
         ),
-        ("Head", f"{facts.head_dim} dims, {facts.head_dim // 2} {term('rotary pairs', 'rope_pair')}"),
-        (term("RoPE", "rope"), rope),
+        ("Head", f"{facts.head_dim} dims{rotary}"),
+        positions,
         ("Width", integer(facts.hidden_size)),
         ("Context", f"{context(facts.max_context)} tokens" if facts.max_context else "not said"),
         ("Vocabulary", integer(facts.vocab_size)),

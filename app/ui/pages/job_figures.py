@@ -17,6 +17,7 @@ from app.ui.plots.layer_widths import layer_widths
 from app.ui.plots.rope_by_head import rope_by_head
 from app.ui.plots.rope_contribution import rope_contribution
 from app.ui.plots.rope_meaning import meaning_of
+from app.ui.strings import NO_PAIRS
 
 _BATCHES = (1, 8, 32, 128)
 _SUMMED, _BESIDE = "summed", "side by side"
@@ -72,8 +73,10 @@ def fill(job_id: str, figures: Figures, metrics: results.Metrics) -> list[Any]:
     """Values for `shown` of a JobFigures that was laid out as rope, memory, widths, errors."""
     data, rows = figures.get("rope_contribution"), figures.get("layers", {}).get("rows")
     memory = _memory_plot(metrics, 1)
+    # a job that has described its layers has no more to say of pairs
+    words = meaning_of(data).caption if data else NO_PAIRS if rows else ""
     return [
-        f'<p class="caption">{meaning_of(data).caption}</p>' if data else "",
+        f'<p class="caption">{words}</p>' if words else "",
         _head_choice(figures),
         drawn(_rope_plot(figures, _SUMMED)),
         _links(job_id, "rope-plot", "RoPE contribution", "rope_contribution") if data else "",

@@ -17,7 +17,7 @@ from app.ui.plots.rope_contribution import rope_contribution
 from app.ui.plots.rope_meaning import meaning_of
 from app.ui.plots.sensitivity import sensitivity as sensitivity_plot
 from app.ui.plots.spectra import cumulative_energy, spectrum
-from app.ui.strings import preset_title
+from app.ui.strings import NO_PAIRS, preset_title
 from core.facts import ModelFacts
 from core.profiles import Profile
 
@@ -68,7 +68,7 @@ def pair_plot(profile: Profile, facts: ModelFacts, name: str, heads: str) -> Dra
     preset = _with_pairs(profile) if name == DAMAGE else ""
     data = pair_scores(profile, preset, name)
     if data is None:
-        return ["", drawn(None), ""]
+        return ["" if profile.inv_freq else f'<p class="caption">{NO_PAIRS}</p>', drawn(None), ""]
     caption = f'<p class="caption">{meaning_of(data).caption}</p>'
     figure = rope_by_head(data) if heads == BESIDE else rope_contribution(data)
     return [caption, drawn(figure), _links(facts, "pair-plot", f"rotary pairs, {name}", name, preset)]
@@ -76,7 +76,7 @@ def pair_plot(profile: Profile, facts: ModelFacts, name: str, heads: str) -> Dra
 
 def pair_choices(profile: Profile) -> list[tuple[str, str]]:
     """Label and value of what rotary pairs can be looked at by."""
-    choices = [("2-norm contribution", CONTRIBUTION)]
+    choices = [("2-norm contribution", CONTRIBUTION)] if profile.inv_freq else []
     return [*choices, ("logit damage", DAMAGE)] if _with_pairs(profile) else choices
 
 
