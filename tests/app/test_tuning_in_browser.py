@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tuning as a researcher does it, in a real browser, on a tiny model with a real profile of its own."""
 
+import csv
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -187,6 +189,40 @@ def test_a_pair_is_dropped_and_another_kept(browser: Browser, site: Site) -> Non
     stored = newest(site).rope_pairs
     assert stored is not None
     assert [[[*row] for row in rows] for rows in stored] == wanted
+
+
+def test_the_pair_map_is_taken_away_as_picture_and_as_data(browser: Browser, site: Site) -> None:
+    """As it stands, with the pair that was dropped by hand, and without asking the server."""
+    with open_page(browser) as page:
+        tune(page, site, preset="Fast decode")
+        rule = outlined(page)
+        dropped = rule[1][0][0]
+        page.locator(".pm-row").select_option("0")
+        click_pair(page, 1, dropped)
+        taken = {}
+        for kind in ("PNG", "SVG", "CSV", "JSON"):
+            with page.expect_download() as download:
+                page.locator(".pm .take").get_by_role("button", name=kind).click()
+            assert download.value.suggested_filename == f"rope_pairs.{kind.lower()}"
+            taken[kind] = Path(download.value.path()).read_bytes()
+    assert taken["PNG"].startswith(b"\x89PNG")
+    width = int.from_bytes(taken["PNG"][16:20], "big")
+    assert width == 2 * 960
+    drawing = ElementTree.fromstring(taken["SVG"])
+    words = "".join(drawing.itertext())
+    assert "RoPE contribution, KV head 0" in words or "RoPE contribution, Component 0" in words
+    layers, pairs, kept = len(rule), 8, sum(len(rows[0]) for rows in rule) - 1
+    outlines = [one for one in drawing.iter() if one.get("stroke") == "#ff3d2e"]
+    assert len(outlines) == kept, "outlined are the kept pairs of the row that is shown"
+    data = json.loads(taken["JSON"])
+    cells = [dict(zip(data["columns"], row, strict=True)) for row in data["rows"]]
+    assert len(cells) == layers * len(rule[0]) * pairs
+    of_row = {(one["layer"], one["pair"]): one["is_kept"] for one in cells if one["row"] == 0}
+    assert sum(of_row.values()) == kept
+    assert not of_row[1, dropped]
+    assert all(one["score"] > 0 and one["tokens_per_turn"] > 6 for one in cells)
+    table = list(csv.DictReader(taken["CSV"].decode().splitlines()))
+    assert table == [{name: str(value) for name, value in one.items()} for one in cells]
 
 
 def test_heads_must_keep_equally_many_pairs(browser: Browser, site: Site) -> None:

@@ -43,6 +43,7 @@ def shown_map(view: PairView | None, key: str) -> dict[str, Any] | None:
         "drops": found.drops,
         "shared": view.is_shared,
         "periods": [f"{found.about}{_period(one)}" for one in view.inv_freq],
+        "turns": [round(2 * math.pi / one, 6) if one else None for one in view.inv_freq],
         "hint": PAIRS_TOGGLE if found.drops else PAIRS_EXACT,
     }
 

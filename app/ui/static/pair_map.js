@@ -65,6 +65,7 @@ window.mlaPairMap = (element, trigger, props, watch) => {
     });
     make("canvas", "", frame, { "aria-hidden": "true" });
     make("div", "pm-says", root, { role: "status", "aria-live": "polite" });
+    window.mlaTakeBar(root, { name: map().name, file: "rope_pairs", picture, table });
     frame.addEventListener("pointermove", (event) => { at = cell(event); draw(); say(); });
     frame.addEventListener("pointerleave", () => { if (!focused) at = null; draw(); say(); });
     frame.addEventListener("click", (event) => {
@@ -93,9 +94,8 @@ window.mlaPairMap = (element, trigger, props, watch) => {
     say();
   };
 
-  const size = () => {
-    const frame = root.querySelector(".pm-frame");
-    const width = frame.clientWidth, layers = map().scores.length, pairs = map().scores[0][0].length;
+  const size = (width = root.querySelector(".pm-frame").clientWidth) => {
+    const layers = map().scores.length, pairs = map().scores[0][0].length;
     return { width, height: TOP + layers * ROW + BOTTOM, cell: (width - LEFT - (map().drops ? 56 : 0)) / pairs, layers, pairs };
   };
   const cell = (event) => {
@@ -148,7 +148,7 @@ window.mlaPairMap = (element, trigger, props, watch) => {
     if (built !== key) { built = key; row = -1; at = null; build(); measure(); say(); }
     root.classList.toggle("exact", !map().drops);
     root.dataset.kept = JSON.stringify(kept());
-    const canvas = root.querySelector("canvas"), { width, height, cell: wide, layers, pairs } = size();
+    const canvas = root.querySelector("canvas"), box = size(), { width, height, cell: wide } = box;
     if (!width) return;
     const scale = window.devicePixelRatio || 1;
     canvas.width = width * scale;
@@ -158,9 +158,20 @@ window.mlaPairMap = (element, trigger, props, watch) => {
     pen.scale(scale, scale);
     pen.font = `11px ${getComputedStyle(root).fontFamily}`;
     pen.textBaseline = "middle";
+    paint(pen, box);
+    if (at) {
+      pen.strokeStyle = style("--ink");
+      pen.lineWidth = 2;
+      pen.strokeRect(LEFT + at[1] * wide - 1, TOP + at[0] * ROW - 1, wide + 1, ROW + 1);
+    }
+    root.querySelector(".pm-low").textContent = number(10 ** low);
+    root.querySelector(".pm-high").textContent = `${number(10 ** high)} ${map().unit}`;
+  };
+  /* the map itself, `down` pixels below the top, with whatever draws like a canvas */
+  const paint = (pen, { height, cell: wide, layers, pairs }, down = 0) => {
     const soft = style("--soft"), wrong = style("--bad");
     for (let layer = 0; layer < layers; layer++) {
-      const y = TOP + layer * ROW;
+      const y = down + TOP + layer * ROW;
       for (let pair = 0; pair < pairs; pair++) {
         pen.fillStyle = colour(values[layer][pair]);
         pen.fillRect(LEFT + pair * wide, y, Math.max(1, wide - 1), ROW - 1);
@@ -177,17 +188,43 @@ window.mlaPairMap = (element, trigger, props, watch) => {
     }
     pen.fillStyle = soft;
     pen.textAlign = "left";
-    pen.fillText("fast", LEFT, height - 8);
+    pen.fillText("fast", LEFT, down + height - 8);
     pen.textAlign = "right";
-    pen.fillText("slow", LEFT + pairs * wide, height - 8);
-    if (at) {
-      pen.strokeStyle = style("--ink");
-      pen.lineWidth = 2;
-      pen.strokeRect(LEFT + at[1] * wide - 1, TOP + at[0] * ROW - 1, wide + 1, ROW + 1);
-    }
-    root.querySelector(".pm-low").textContent = number(10 ** low);
-    root.querySelector(".pm-high").textContent = `${number(10 ** high)} ${map().unit}`;
+    pen.fillText("slow", LEFT + pairs * wide, down + height - 8);
   };
+  /* the same with what the page says beside it: what the colours are, and whose */
+  const picture = () => {
+    const WIDTH = 960, KEY = 120, HEAD = 32, box = size(WIDTH), end = WIDTH - 16;
+    const whose = row < 0 ? `all ${map().scores[0].length} rows (${map().row})` : `${map().row} ${row}`;
+    const paintAll = (pen) => {
+      pen.fillStyle = style("--card");
+      pen.fillRect(0, 0, WIDTH, HEAD + box.height);
+      pen.fillStyle = style("--ink");
+      pen.textAlign = "left";
+      pen.fillText(`${map().name}, ${whose}`, LEFT, HEAD / 2);
+      const most = `${number(10 ** high)} ${map().unit}`, right = end - 7 * most.length;
+      pen.fillText(most, right, HEAD / 2);
+      for (let step = 0; step < KEY; step++) {
+        pen.fillStyle = colour(10 ** (low + ((high - low) * step) / (KEY - 1)));
+        pen.fillRect(right - 8 - KEY + step, HEAD / 2 - 4, 1.5, 8);
+      }
+      pen.fillStyle = style("--ink");
+      pen.textAlign = "right";
+      pen.fillText(number(10 ** low), right - KEY - 16, HEAD / 2);
+      paint(pen, box, HEAD);
+    };
+    return { width: WIDTH, height: HEAD + box.height, family: getComputedStyle(root).fontFamily, paint: paintAll };
+  };
+  /* the columns of a job's rope_contribution; where nothing is dropped every pair is kept */
+  const isKept = (layer, one, pair) => {
+    if (!map().drops) return true;
+    return kept().length ? kept()[layer][one].includes(pair) : null;
+  };
+  const table = () => ({
+    columns: ["layer", "row", "pair", "tokens_per_turn", "score", "is_kept"],
+    rows: map().scores.flatMap((heads, layer) => heads.flatMap((scores, one) => scores.map((score, pair) =>
+      [layer, one, pair, map().turns[pair], score, isKept(layer, one, pair)]))),
+  });
   const outline = (pen, layer, y, wide, pairs) => {
     for (let pair = 0; pair < pairs; pair++) {
       const times = timesKept(layer, pair);
