@@ -82,6 +82,11 @@ def test_a_result_is_complete_on_every_screen(
         expect(page.locator("#kv-table")).to_contain_text("formula and measurement agree")
         expect(page.locator("#layers tbody tr")).to_have_count(4)
         expect(page).to_have_title(re.compile("^done"))
+        clone = page.get_by_role("link", name="Clone")
+        expect(clone).to_be_visible()
+        assert (clone.bounding_box() or {})["width"] < 160, "as wide as a button, not as the row"
+        heights = {one.bounding_box()["height"] for one in page.locator("#next-steps a").all()}
+        assert len(heights) == 1, "links side by side are of one size"
         page.locator("#rope-head label", has_text="1").click()
         page.locator("#kv-batch label", has_text="32").click()
         link = page.get_by_role("link", name=re.compile("Download archive"))

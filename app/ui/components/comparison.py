@@ -134,7 +134,7 @@ def samples(comparison: Comparison) -> str:
     items = "".join(
         f"<div><dt>{_letter(index)}</dt><dd>"
         + (
-            f'<span class="prompt">{escape(one.prompt)}</span>{escape(one.continuation)}'
+            f'<span class="prompt">{escape(one.prompt.lstrip())}</span>{escape(one.continuation)}'
             if one
             else '<span class="prompt">no sample was kept</span>'
         )

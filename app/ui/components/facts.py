@@ -4,7 +4,7 @@
 from html import escape
 
 from app.ui.components.chips import source, term
-from app.ui.format import context, count, size
+from app.ui.format import THIN, context, count, size
 from core.facts import ModelFacts
 
 
@@ -25,7 +25,7 @@ def facts_line(facts: ModelFacts | None) -> str:
         escape(facts.dtype),
     ]
     if facts.max_context:
-        shape.append(f"context {context(facts.max_context)}")
+        shape.append(f"context{THIN}{context(facts.max_context)}")
     return (
         f'<p class="facts">{" · ".join(shape)}</p><p class="facts">{term("KV cache", "kv")} '
         f"<b>{size(facts.kv_bytes_per_token)}</b> per token {source('calculated')}</p>"

@@ -12,7 +12,7 @@ from app.ui.components.chips import state as state_chip
 from app.ui.components.messages import empty
 from app.ui.components.progress import model_name, recipe_name
 from app.ui.components.state_words import state_words
-from app.ui.components.tables import framed
+from app.ui.components.tables import framed, labelled
 from app.ui.format import ago, ratio, size, times
 from app.ui.strings import NO_MATCH
 from core.store.views import ACTIVE, DELETABLE, RESUMABLE, JobView, State
@@ -50,16 +50,12 @@ def job_row(job: JobView, soon: Expected | None, disk: JobBytes | None) -> str:
         f'<tr{_class(job)}><th scope="row"><a href="/jobs/{escape(job.id)}" title="{escape(job.spec.model)}">'
         f"{escape(model_name(job))}</a><small>{escape(_about(job))}</small></th>"
         f'<td class="status">{state_chip(job.state)}<small title="{words}">{words}</small></td>'
-        f"{_cell('cache', times(before / after) + ' smaller' if before and after else '')}"
-        f"{_cell('perplexity', ratio(change) if change is not None else '')}"
-        f"{_cell('disk', size(disk.total) if disk and disk.total else '')}"
+        f"{labelled('cache', times(before / after) + ' smaller' if before and after else '')}"
+        f"{labelled('perplexity', ratio(change) if change is not None else '')}"
+        f"{labelled('disk', size(disk.total) if disk and disk.total else '')}"
         f'<td class="when"><time datetime="{created}" title="{created}">{ago(job.created_at)}</time></td>'
         f'<td class="acts">{_acts(job, disk)}</td></tr>'
     )
-
-
-def _cell(kind: str, value: str) -> str:
-    return f'<td data-label="{kind}">{value}</td>' if value else '<td class="none">–</td>'
 
 
 def _class(job: JobView) -> str:

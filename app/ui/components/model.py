@@ -12,7 +12,7 @@ from app.services.pareto import ParetoPoint
 from app.services.profiles import StoredProfile
 from app.ui.components.chips import source, state, term
 from app.ui.components.progress import recipe_name
-from app.ui.components.tables import framed
+from app.ui.components.tables import framed, labelled
 from app.ui.format import THIN, ago, context, count, integer, ratio, size
 from app.ui.strings import preset_title
 from core.facts import ModelFacts
@@ -121,10 +121,10 @@ def _texts(names: str) -> str:
 def model_jobs(jobs: Sequence[JobView], total: int) -> str:
     """Jobs of one model, newest first, each a link to its page."""
     head = "".join(
-        f"<th>{title}</th>" for title in ("state", "job", "cache per token", "perplexity", "submitted")
+        f"<th>{title}</th>" for title in ("job", "state", "cache per token", "perplexity", "submitted")
     )
     more = f'<p class="caption">{len(jobs)} of {total}, newest first</p>' if total > len(jobs) else ""
-    return framed("runs", "".join(map(_job_row, jobs)), head=f"<tr>{head}</tr>", frame="frame tall") + more
+    return framed("jobs", "".join(map(_job_row, jobs)), head=f"<tr>{head}</tr>", frame="frame tall") + more
 
 
 def _job_row(job: JobView) -> str:
@@ -132,10 +132,12 @@ def _job_row(job: JobView) -> str:
     name = "profile" if job.spec.kind == "profile" else recipe_name(job)
     created = job.created_at.isoformat(timespec="seconds")
     return (
-        f'<tr><td>{state(job.state)}</td><td><a href="/jobs/{escape(job.id)}">{escape(name)}</a></td>'
-        f"<td>{size(cached) if cached is not None else '–'}</td>"
-        f"<td>{ratio(change) if change is not None else '–'}</td>"
-        f'<td><time datetime="{created}" title="{created}">{ago(job.created_at)}</time></td></tr>'
+        f'<tr><th scope="row"><a href="/jobs/{escape(job.id)}">{escape(name)}</a></th>'
+        f'<td class="status">{state(job.state)}</td>'
+        f"{labelled('cache', size(cached) if cached is not None else '')}"
+        f"{labelled('perplexity', ratio(change) if change is not None else '')}"
+        f'<td class="when"><time datetime="{created}" title="{created}">{ago(job.created_at)}</time>'
+        "</td></tr>"
     )
 
 

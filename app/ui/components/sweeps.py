@@ -23,8 +23,8 @@ _FIRST = (
     "and then predicts what each will lose{takes}.</p>"
 )
 _SOURCES = (
-    f'<p class="caption">KV cache per token{source("calculated")} KL{source("predicted")} '
-    f"time{source('estimated')}</p>"
+    f'<p class="caption">KV cache per token {source("calculated")} · KL {source("predicted")} · '
+    f"time {source('estimated')}</p>"
 )
 _THERE = '<p class="caption">The model has a profile of this text: nothing is calibrated again.</p>'
 

@@ -118,7 +118,7 @@ def composer() -> Composer:
                 label="Prompt",
                 show_label=False,
                 container=False,
-                placeholder="Ask all of them the same thing",
+                placeholder="Your prompt",
                 lines=1,
                 max_lines=8,
                 scale=8,
