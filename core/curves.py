@@ -47,15 +47,18 @@ class PairScores(Frozen):
 
 
 class RecipeCurves(Frozen):
-    """What one recipe loses on one model: `fit` of the sum over layers of tails and rope_weight * rope_lost.
+    """What one recipe loses on one model: `fit` of the sum over layers of tail and rope_weight *
+    rope_lost ** rope_power.
 
-    rope_weight and fit are those that miss `points` least. `pairs` is None where every pair rotates.
+    The three are those that miss `points` least. `pairs` is None where every pair rotates.
     """
 
     recipe: Recipe
     ranks: tuple[int, ...]
     layers: tuple[LayerCurves, ...]
     rope_weight: float
+    # profiles of before it was fitted were made with 1
+    rope_power: float = 1.0
     fit: LossFit
     points: tuple[MeasuredPoint, ...]
     pairs: PairScores | None = Field(None, description="what rotary pairs are chosen by")
@@ -74,7 +77,7 @@ class RecipeCurves(Frozen):
             if pairs is not None and self.pairs is not None:
                 lost = _dropped(self.pairs.scores[index], pairs[index])
             left = tails[low] + share * (tails[high] - tails[low])
-            found.append(float(left) + self.rope_weight * lost)
+            found.append(float(left) + self.rope_weight * lost**self.rope_power)
         return found
 
     def scores_for(self, kept: int, inv_freq: Sequence[float]) -> tuple[Rows, ...] | None:
