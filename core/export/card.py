@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model card of an export."""
+"""The model card of an export: what was done to what, what it costs and saves, how to load it, its limits."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.calibrate.text import text_parts
+from core.export.card_words import limits, stage_table
+from core.export.licence import licence_of
 from core.facts import ModelFacts
 from core.planning import Plan
+from core.presets import PRESETS
 from core.spec import JobSpec
 
 _TEMPLATE = """---
 library_name: transformers
 pipeline_tag: text-generation
-{base_line}tags:
+{base_line}{licence_line}tags:
 - mla
 - kv-cache
-- mha2mla
 ---
 
 # {title}, {factor:.1f}x smaller KV cache
 
-Multi-head Latent Attention version of {base}, made by mla-workbench with the MHA2MLA conversion
-(arXiv 2502.14837). No fine-tuning was done.
+Multi-head Latent Attention version of {base}, made by mla-workbench: the keys and values of every attention
+layer are cached as a latent that is {factor:.1f} times smaller.
 
 | | original | converted |
 |---|--:|--:|
@@ -28,7 +31,18 @@ Multi-head Latent Attention version of {base}, made by mla-workbench with the MH
 | parameters | {parameters_before:,} | {parameters_after:,} |
 {quality}
 The cache figures are the formula's, and a real cache was measured to agree with them.
-{layout}
+
+{measured}
+## What was done
+
+{preset}{calibration} No fine-tuning was done: weights were computed from these statistics.
+
+{stages}
+
+## Limits
+
+{limits}
+
 ## Load
 
 ```python
@@ -41,6 +55,10 @@ model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dty
 inputs = tokenizer("The capital of France is", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```
+
+## Licence
+
+{licence}
 
 ## Recipe
 
@@ -58,9 +76,12 @@ def write_card(
     """Write README.md into `folder`; quality rows appear only when they were measured."""
     is_local = facts.kind == "folder"
     title = Path(facts.folder).name if facts.kind != "hub" else facts.name
+    licence = licence_of(facts)
+    # a local folder has no public name, and paths are nobody's business
+    public = _without_paths(spec.model_copy(update={"model": title}))
     card = _TEMPLATE.format(
-        # a local folder has no public name, and its path is nobody's business
         base_line="" if facts.kind != "hub" else f"base_model: {facts.name}\n",
+        licence_line=licence.front_matter,
         title=title,
         base=f"`{title}`" + ("" if is_local or not facts.revision else f" at `{facts.revision[:12]}`"),
         factor=plan.factor,
@@ -68,30 +89,62 @@ def write_card(
         after=plan.kv_bytes_per_token_after,
         parameters_before=plan.parameters_before,
         parameters_after=plan.parameters_after,
-        quality=_quality(spec, metrics),
-        layout=_layout(plan),
-        spec=spec.model_copy(update={"model": title}).model_dump_json(indent=2),
+        quality=_quality(metrics),
+        measured=_measured(public, metrics),
+        preset=_preset(spec),
+        calibration=_calibration(public),
+        stages=stage_table(spec),
+        limits=limits(public, plan, "perplexity" in metrics),
+        licence=licence.sentences,
+        spec=public.model_dump_json(indent=2),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _layout(plan: Plan) -> str:
-    rebuilt = sum(layer.layout == "pre-rope" for layer in plan.layers)
-    if not rebuilt:
+def _preset(spec: JobSpec) -> str:
+    found = PRESETS.get(spec.preset or "")
+    if found is None or found.recipe != spec.recipe:
         return ""
+    return f"Preset `{found.name}`: {found.paper}. "
+
+
+def _calibration(spec: JobSpec) -> str:
+    read = spec.calibration
+    backwards = f", {read.fisher_tokens:,} of them with gradients" if spec.needs_fisher else ""
     return (
-        f"\n{rebuilt} of {len(plan.layers)} layers cache one latent from before the rotation (pre-rope): "
-        "positions\nstay exact, and keys are rebuilt when they are read, which takes time at long contexts.\n"
+        f"Calibrated on {read.tokens:,} tokens of {read.text} in windows of {read.context}{backwards}, "
+        f"seed {read.seed}."
     )
 
 
-def _quality(spec: JobSpec, metrics: Mapping[str, float]) -> str:
-    if "perplexity" not in metrics or spec.evaluation is None:
+def _quality(metrics: Mapping[str, float]) -> str:
+    if "perplexity" not in metrics:
         return ""
     return (
-        f"| perplexity ({int(metrics['evaluation_tokens']):,} tokens of {Path(spec.evaluation.text).name}, "
-        f"context {spec.evaluation.context}) | {metrics['perplexity_base']:.2f} | "
-        f"{metrics['perplexity']:.2f} |\n"
-        f"| KL divergence to the original | 0 | {metrics['kl_to_base']:.3f} nats |\n"
+        f"| perplexity | {metrics['perplexity_base']:.2f} | {metrics['perplexity']:.2f} |\n"
+        f"| KL divergence to the original | 0 | {metrics['kl_to_base']:.3f} nats per token |\n"
         f"| same most likely token | 100 % | {100 * metrics['top1_agreement']:.1f} % |\n"
     )
+
+
+def _measured(spec: JobSpec, metrics: Mapping[str, float]) -> str:
+    if "perplexity" not in metrics or spec.evaluation is None:
+        return "The quality was not measured.\n"
+    held_out = spec.evaluation
+    return (
+        f"Quality was measured on {int(metrics['evaluation_tokens']):,} tokens of {held_out.text}, in "
+        f"{held_out.windows} windows of {held_out.context} tokens.\n"
+    )
+
+
+def _without_paths(spec: JobSpec) -> JobSpec:
+    """The texts by the names of their files."""
+    calibration = spec.calibration.model_copy(update={"text": _named(spec.calibration.text)})
+    evaluation = spec.evaluation
+    if evaluation is not None:
+        evaluation = evaluation.model_copy(update={"text": _named(evaluation.text)})
+    return spec.model_copy(update={"calibration": calibration, "evaluation": evaluation})
+
+
+def _named(text: str) -> str:
+    return "+".join(Path(part).name for part in text_parts(text))
