@@ -117,7 +117,7 @@ class Choosing:
             rope_dims,
             self._attention(index),
             load_statistics(self._statistics, index),
-            self._skeleton.inv_freq,
+            self._skeleton.inv_freq(index),
             self._ready.plan.layers[index],
             self._spec.recipe,
             self._spec.calibration.shrinkage,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One layer: (weights, statistics, plan) -> LatentLayer. Pure; every recipe ends in the same object."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ from core.factor.metrics import INPUT, OUTPUT, Stacked, input_moments, weigh_key
 from core.factor.svd import FORM
 from core.modeling import PRE_ROPE
 from core.planning import LayerPlan
+from core.qk_norm import behind_norms, queries_apart
 from core.rope.parting import part
 from core.rope.split import RopeSplit, affine
 from core.spec import Recipe
@@ -22,7 +23,8 @@ from core.spec import Recipe
 class AttentionWeights:
     """The projections of one original layer: q (n_h*d_h, d), k and v (n_kv*d_h, d), o (d, n_h*d_h).
 
-    Biases are None where the model has none.
+    Biases are None where the model has none. Where the layer norms queries and keys, d counts the numbers of
+    u (core/qk_norm.py) and `front` has the tensors that make u of the layer's input.
     """
 
     q: Tensor
@@ -33,6 +35,7 @@ class AttentionWeights:
     k_bias: Tensor | None = None
     v_bias: Tensor | None = None
     o_bias: Tensor | None = None
+    front: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,18 @@ class LayerConverter:
     ) -> None:
         """Of `plan` only the layout, the rotary dims and mean_bias are used."""
         statistics = statistics.to(weights.k.device)
+        if weights.front is not None:
+            statistics = queries_apart(statistics, len(weights.q))
         query, key = affine(weights.q, weights.q_bias), affine(weights.k, weights.k_bias)
         self.split, self.scores = part(query, key, statistics, inv_freq.to(weights.k.device), plan, recipe)
         self.factoring = Factoring(weights, self.split, statistics, plan, recipe, shrinkage)
+        self._front, self._queries = weights.front, (len(statistics.attention_mass), len(weights.q))
 
     def at(self, plan: LayerPlan) -> LatentLayer:
         """The layer with the ranks of `plan`; tensors on the CPU, in float64 (inv_freq in float32)."""
         tensors, key_error, value_error = self.factoring.at(plan)
+        if self._front is not None:
+            tensors = behind_norms(tensors, self._front, *self._queries)
         return LatentLayer(
             {name: tensor.cpu() for name, tensor in tensors.items()},
             self.scores.tolist(),

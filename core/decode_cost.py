@@ -6,7 +6,7 @@ left out. T is the number of cached tokens the new one looks at, itself included
 """
 
 from core.facts import ModelFacts
-from core.planning import LayerPlan, Plan
+from core.planning import LayerPlan, Plan, read_widths
 from core.widths import PRE_ROPE
 
 
@@ -42,15 +42,17 @@ def projections(facts: ModelFacts, layer: LayerPlan) -> int:
 
     U_v: n_h d_h r_v, behind the weighted sum of latents. U_k: n_h d_n r_k, q~ = U_k^T q (DeepSeek-V2, arXiv
     2405.04434, section 2.1.2: both are absorbed, so keys and values are never made). W_q and W_O count whole:
-    what factors of them save is LayerPlan.linears_saved.
+    what factors of them save is LayerPlan.linears_saved. Where queries and keys are normed, the original's
+    projections come first.
     """
     heads, width = facts.heads, facts.hidden_size
     rope_numbers = layer.groups * layer.qk_rope_head_dim
-    query = width * heads * (layer.qk_nope_head_dim + layer.qk_rope_head_dim)
+    query_width, latent_width, front = read_widths(facts)
+    query = query_width * heads * (layer.qk_nope_head_dim + layer.qk_rope_head_dim)
     spared = layer.kv_lora_rank**2 if layer.kv_identity else 0
-    down = width * (layer.kv_lora_rank + rope_numbers) - spared
+    down = latent_width * (layer.kv_lora_rank + rope_numbers) - spared
     absorbed = heads * layer.qk_nope_head_dim * layer.k_rank
-    return query + down + absorbed + heads * facts.head_dim * (layer.v_rank + width)
+    return front + query + down + absorbed + heads * facts.head_dim * (layer.v_rank + width)
 
 
 def attention(facts: ModelFacts, layer: LayerPlan, context: int) -> int:

@@ -221,7 +221,7 @@ class Conversion:
         latent = convert_layer(
             weights,
             statistics,
-            self._skeleton.inv_freq,
+            self._skeleton.inv_freq(layer.index),
             layer,
             self._spec.recipe,
             self._spec.calibration.shrinkage,
@@ -307,10 +307,10 @@ class Conversion:
         contribution = {
             "scores": [row["scores"] for row in rows],
             "kept": [row["kept"] for row in rows],
-            "inv_freq": self._skeleton.turning,
+            "inv_freq": self._skeleton.turning(),
             "meaning": meaning_of_scores(self._spec.recipe),
         }
-        if self._skeleton.turning:
+        if self._skeleton.turning():
             self._sink.emit(Figure(name="rope_contribution", data=contribution))
         table = [{key: value for key, value in row.items() if key not in ("scores", "kept")} for row in rows]
         self._sink.emit(Figure(name="layers", data={"rows": table}))

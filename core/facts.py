@@ -11,7 +11,15 @@ from core.arch import ARCHITECTURES, Architecture, find_architecture
 from core.arch.architecture import FIXED_ROPE
 from core.errors import ModelError
 from core.kv_budget import DTYPE_BYTES, full_numbers
-from core.model_config import Dimensions, dimensions, integer, read_config, rope_parameters, unusable
+from core.model_config import (
+    Dimensions,
+    dimensions,
+    integer,
+    read_config,
+    rope_parameters,
+    rope_tables,
+    unusable,
+)
 from core.settings import Settings
 from core.spec import Frozen
 from core.weights.index import TensorInfo, current_names
@@ -56,9 +64,17 @@ class ModelFacts(Frozen):
     mlp_size: int = Field(
         0, description="channels inside the MLP; 0 where it is not made of plain matrices of one size"
     )
+    has_qk_norm: bool = Field(False, description="every head's query and key is normed before it rotates")
+    softcap: float | None = Field(None, description="what the scores of attention are bounded by")
     kv_numbers_per_layer: int = Field(description="numbers cached per token and layer")
     kv_bytes_per_token: int
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def latent_inputs(self) -> int:
+        """How many numbers a latent is a linear map of: the layer's input, or u (core/qk_norm.py)."""
+        width = (self.heads + 2 * self.kv_heads) * self.head_dim
+        return width if self.has_qk_norm else self.hidden_size
 
     @property
     def attention_kind(self) -> str:
@@ -134,6 +150,8 @@ def _facts(
         is_tied=f"{family.head if family else 'lm_head'}.weight" not in tensors,
         has_attention_bias=family is not None and _has_bias(family, tensors),
         mlp_size=_mlp_size(tensors, family, size.layers, size.hidden_size),
+        has_qk_norm=family is not None and family.qk_norm is not None,
+        softcap=text.get(family.softcap) if family is not None else None,
         kv_numbers_per_layer=numbers,
         kv_bytes_per_token=size.layers * numbers * DTYPE_BYTES.get(dtype, 2),
         problems=tuple(_problems(config, text, family if is_text else None, tensors, dtype, size)),
@@ -179,16 +197,16 @@ def _problems(
     if family is None:
         return [_unknown_family(config)]
     problems = []
-    rope = rope_parameters(text)["rope_type"]
-    if family.rotary and rope not in family.rope_types:
-        problems.append(
-            Problem(
-                message=f"rope type '{rope}' changes with the context length and cannot be converted"
-                if rope not in FIXED_ROPE
-                else f"rope type '{rope}' is none that {family.family} models have",
-                hint=f"supported rope types: {', '.join(family.rope_types)}",
+    for rope in {str(table["rope_type"]) for table in rope_tables(text)} if family.rotary else ():
+        if rope not in family.rope_types:
+            problems.append(
+                Problem(
+                    message=f"rope type '{rope}' changes with the context length and cannot be converted"
+                    if rope not in FIXED_ROPE
+                    else f"rope type '{rope}' is none that {family.family} models have",
+                    hint=f"supported rope types: {', '.join(family.rope_types)}",
+                )
             )
-        )
     if "quantization_config" in config or dtype not in DTYPE_BYTES:
         problems.append(
             Problem(

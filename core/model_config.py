@@ -59,10 +59,25 @@ def dimensions(text: Mapping[str, Any], family: Architecture | None) -> Dimensio
 
 
 def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """RoPE settings in transformers-5 form, from either spelling (rope_parameters or rope_scaling)."""
+    """RoPE settings in transformers-5 form, from either spelling (rope_parameters or rope_scaling).
+
+    Of a model with one table for each type of layer, those of full attention.
+    """
+    return rope_tables(config)[0]
+
+
+def rope_tables(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The settings of every rotary table, that of full attention first."""
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(given, dict):
         raise unusable("rope_scaling")
+    by_type = [given[kind] for kind in ("full_attention", "sliding_attention") if kind in given]
+    return [_table(config, one) for one in by_type or [given]]
+
+
+def _table(config: Mapping[str, Any], given: object) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise unusable("rope_parameters")
     rope = dict(given)
     rope["rope_type"] = rope.get("rope_type") or rope.pop("type", None) or "default"
     for name, usual in (("rope_theta", 10_000.0), ("partial_rotary_factor", 1.0)):
@@ -90,4 +105,4 @@ def unusable(key: str) -> ModelError:
     )
 
 
-__all__ = ["Dimensions", "dimensions", "integer", "read_config", "rope_parameters", "unusable"]
+__all__ = ["Dimensions", "dimensions", "integer", "read_config", "rope_parameters", "rope_tables", "unusable"]

@@ -227,10 +227,11 @@ def _layer(spec: JobSpec, facts: ModelFacts, index: int, widths: Widths) -> Laye
         # half each (MHA2MLA, SVD_split); what one side cannot use goes to the other
         k_rank = min(max(rank // 2, rank - values), keys)
         v_rank = rank - k_rank
-    width, per_head = facts.hidden_size, facts.hidden_size * facts.head_dim
+    per_head = facts.hidden_size * facts.head_dim
     rebuilt = facts.head_dim if is_pre_rope else nope
-    query = facts.heads * (facts.head_dim if is_pre_rope else nope + rope_dim) * width
-    latent = width * (rank + groups * rope_dim)
+    query_width, latent_width, front = read_widths(facts)
+    query = facts.heads * (facts.head_dim if is_pre_rope else nope + rope_dim) * query_width
+    latent = latent_width * (rank + groups * rope_dim)
     up = facts.kv_heads * (rebuilt * k_rank + facts.head_dim * v_rank)
     return LayerPlan(
         index=index,
@@ -245,5 +246,16 @@ def _layer(spec: JobSpec, facts: ModelFacts, index: int, widths: Widths) -> Laye
         kept_pairs=kept_pairs(spec, index),
         cached_numbers=latent_numbers(rank, groups, rope_dim),
         parameters_before=2 * per_head * (facts.heads + facts.kv_heads),
-        parameters_after=query + latent + up + facts.heads * per_head,
+        parameters_after=front + query + latent + up + facts.heads * per_head,
     )
+
+
+def read_widths(facts: ModelFacts) -> tuple[int, int, int]:
+    """(inputs of the map that makes a head's query, inputs of the one that makes the latent, weights before).
+
+    A layer that norms queries and keys keeps their projections and that of the values in front of the maps.
+    """
+    if not facts.has_qk_norm:
+        return facts.hidden_size, facts.hidden_size, 0
+    keys = 2 * facts.kv_heads * facts.head_dim
+    return facts.head_dim, keys, facts.hidden_size * (facts.heads * facts.head_dim + keys)

@@ -92,7 +92,7 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     folder, family = Path(facts.folder), find_architecture(facts.model_type)
     if family is None:
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
-    check_weights(folder, current_names(read_index(folder), family))
+    check_weights(folder, family, current_names(read_index(folder), family))
     sample, held_back = _sample(spec, folder, facts)
     _check_evaluation(spec, folder)
     refit = refit_windows(sample.windows, spec.calibration.refit_tokens if spec.recipe.refit_output else 0)
@@ -208,13 +208,14 @@ def _needed_bytes(sample: Sample, refit: Tensor, facts: ModelFacts, plan: Plan) 
     # two whole states while a layer runs, and the first windows of all others; later two gradients, when the
     # last whole one is cut
     states = 2 * whole + (facts.layers - 1) * kept if kept else 2 * whole
-    numbers = width**2 + 2 * width + facts.heads * context
+    inputs = facts.latent_inputs
+    numbers = inputs**2 + 2 * inputs + facts.heads * context
     if sample.linears:
         heads, inner = facts.heads * facts.head_dim, facts.mlp_size
         numbers += sum(size**2 + 2 * size for size in (width, heads, width, inner))
     if kept:
         keys_and_values = facts.kv_numbers_per_layer
-        numbers += 2 * width**2 + 2 * width + keys_and_values**2 + facts.heads * facts.head_dim
+        numbers += 2 * inputs**2 + 2 * inputs + keys_and_values**2 + facts.heads * facts.head_dim
         states = max(states, (facts.layers + 2) * kept)
     # around the layer that is refitted there are three states, after calibration has removed its own
     states = max(states, 3 * state_bytes((*refit.shape, width)))

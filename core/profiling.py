@@ -125,9 +125,9 @@ def _steps(spec: JobSpec, ready: Prepared, work: Path) -> Iterator[str]:
         text=spec.calibration.text,
         tokens=ready.sample.windows.numel(),
         fisher_windows=ready.sample.fisher_windows,
-        inv_freq=tuple(skeleton.turning),
+        inv_freq=tuple(skeleton.turning()),
         contribution=tuple(
-            _rounded(load_statistics(work / STATISTICS, index).contribution[:, : len(skeleton.turning)])
+            _rounded(load_statistics(work / STATISTICS, index).contribution[:, : len(skeleton.turning())])
             for index in range(ready.facts.layers)
         ),
         recipes=tuple(found),
@@ -172,7 +172,7 @@ class _Curves:
                 (widths.rope_dim for widths in self._widths.values()),
                 attention_weights(source, ready.family, ready.facts, index, ready.device),
                 statistics,
-                self._skeleton.inv_freq,
+                self._skeleton.inv_freq(index),
                 next(iter(self._plans.values())).layers[index],
                 self._recipe,
                 self._shrinkage,

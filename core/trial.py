@@ -70,8 +70,8 @@ class Trial:
         rows = self._original.flatten(0, 1)
         for first in range(0, len(rows), HEAD_ROWS):
             part = slice(first, first + HEAD_ROWS)
-            expected = (norm(rows[part]) @ head.T).log_softmax(dim=-1)
+            expected = head.logits(norm(rows[part])).log_softmax(dim=-1)
             for name, hidden in self._hidden.items():
-                found = (norm(hidden.flatten(0, 1)[part]) @ head.T).log_softmax(dim=-1)
+                found = head.logits(norm(hidden.flatten(0, 1)[part])).log_softmax(dim=-1)
                 total[name] += float((expected.exp() * (expected - found)).sum())
         return {name: value / len(rows) for name, value in total.items()}

@@ -210,13 +210,13 @@ def largest_rank(recipe: Recipe, facts: ModelFacts, rope_dim: int) -> int:
     keys, values = key_limits(recipe, facts, rope_dim)
     if recipe.factor_form == "split":
         return keys + values
-    return min(facts.hidden_size, facts.kv_heads * facts.head_dim + _key_rank(recipe, facts, rope_dim))
+    return min(facts.latent_inputs, facts.kv_heads * facts.head_dim + _key_rank(recipe, facts, rope_dim))
 
 
 def key_limits(recipe: Recipe, facts: ModelFacts, rope_dim: int) -> tuple[int, int]:
     """(keys, values): ranks of a split latent that lose nothing."""
-    keys = min(facts.hidden_size, _key_rank(recipe, facts, rope_dim))
-    return keys, min(facts.hidden_size, facts.kv_heads * facts.head_dim)
+    keys = min(facts.latent_inputs, _key_rank(recipe, facts, rope_dim))
+    return keys, min(facts.latent_inputs, facts.kv_heads * facts.head_dim)
 
 
 def _key_rank(recipe: Recipe, facts: ModelFacts, rope_dim: int) -> int:

@@ -2,15 +2,34 @@
 """The model families that can be converted."""
 
 from core.arch.architecture import Architecture
+from core.arch.gemma2 import GEMMA2
+from core.arch.gemma3 import GEMMA3
 from core.arch.gpt2 import GPT2
 from core.arch.gpt_neox import GPT_NEOX
 from core.arch.llama import LLAMA
 from core.arch.mistral import MISTRAL
+from core.arch.mixtral import MIXTRAL
 from core.arch.opt import OPT
 from core.arch.phi3 import PHI3
 from core.arch.qwen2 import QWEN2
+from core.arch.qwen3 import QWEN3
+from core.arch.qwen_moe import QWEN2_MOE, QWEN3_MOE
 
-ARCHITECTURES: tuple[Architecture, ...] = (LLAMA, MISTRAL, QWEN2, PHI3, GPT_NEOX, OPT, GPT2)
+ARCHITECTURES: tuple[Architecture, ...] = (
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    GEMMA2,
+    GEMMA3,
+    PHI3,
+    GPT_NEOX,
+    OPT,
+    GPT2,
+    MIXTRAL,
+    QWEN2_MOE,
+    QWEN3_MOE,
+)
 
 
 def find_architecture(model_type: str) -> Architecture | None:

@@ -23,6 +23,29 @@ class Fused:
 
 
 @dataclass(frozen=True)
+class QKNorm:
+    """Norms of every head's query and key, inside the attention module.
+
+    heads_first: they see (batch, heads, tokens, d_h), otherwise (batch, tokens, heads, d_h).
+    """
+
+    query: str = "q_norm"
+    key: str = "k_norm"
+    heads_first: bool = False
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Where checkpoints have the matrices of expert {e}, inside a layer; the stacks are transformers'."""
+
+    gate: str = "mlp.experts.{e}.gate_proj.weight"
+    up: str = "mlp.experts.{e}.up_proj.weight"
+    down: str = "mlp.experts.{e}.down_proj.weight"
+    gate_up_stack: str = "mlp.experts.gate_up_proj"
+    down_stack: str = "mlp.experts.down_proj"
+
+
+@dataclass(frozen=True)
 class Refused:
     """A config key that changes the model in a way that is not supported, unless it has the value `plain`.
 
@@ -57,6 +80,7 @@ class Architecture:
     output: str = "o_proj"
     # in the place of query, key and value
     fused: Fused | None = None
+    qk_norm: QKNorm | None = None
     # weights are stored (inputs, outputs), as transformers' Conv1D has them
     has_transposed_weights: bool = False
     embedding: str = "model.embed_tokens"
@@ -67,20 +91,27 @@ class Architecture:
     head: str = "lm_head"
     # the rotary embedding; "" where nothing rotates
     rotary: str = "model.rotary_emb"
+    # Gemma 3: one table for windows, one for full attention; config.json has rope_parameters for each
+    has_rotary_by_type: bool = False
+    # config keys of what attention's scores, and the logits, are bounded by; "" where nothing is
+    softcap: str = ""
+    final_softcap: str = ""
     # whether config.json's partial_rotary_factor counts
     is_partly_rotary: bool = False
     rope_types: tuple[str, ...] = FIXED_ROPE
     # (gate or "", up, down) inside a layer; None where they are fused or a mixture of experts
     mlp: tuple[str, str, str] | None = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+    experts: Experts | None = None
     # the config key that says how much of the attention weights is dropped in training
     dropout: str = "attention_dropout"
     # (name used here, name in config.json), and what is meant when config.json leaves a key out
     config_names: tuple[tuple[str, str], ...] = ()
     config_defaults: tuple[tuple[str, object], ...] = ()
     refused: tuple[Refused, ...] = (Refused("sliding_window", None), Refused("use_sliding_window", False))
-    # how files of older programs call tensors: (beginning there, beginning here), and endings of buffers
-    # that are no weights
+    # how files of older programs call tensors: (beginning there, beginning here), what is called otherwise
+    # inside a name, and endings of buffers that are no weights
     old_names: tuple[tuple[str, str], ...] = ()
+    old_parts: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
 
     def tensor(self, layer: int, projection: str, kind: str = "weight") -> str:
@@ -112,4 +143,6 @@ class Architecture:
         for old, new in self.old_names:
             if stored.startswith(old):
                 return new + stored.removeprefix(old)
+        for old, new in self.old_parts:
+            stored = stored.replace(old, new)
         return stored

@@ -4,7 +4,8 @@
 import torch
 from torch import Tensor
 
-from core.rope.attention_mass import hidden_keys, rotate
+from core.rope.attention_mass import rotate
+from core.rope.score_rule import ScoreRule
 
 WORK = torch.float64  # of the sums; one softmax is computed in the states' own precision
 # logits computed at once, over all heads: 64 MB in float32, whatever the context
@@ -14,18 +15,15 @@ _LOGITS = 1 << 24
 class DerotationMoments:
     """Running sums of the least-squares fit in core/rope/derotate.py, one constant per query head and pair.
 
-    The gradient at a logit is dL/ds = p (dL/dp - sum p dL/dp), with dL/dp = dL/do . v of the head's output o.
+    The gradient at a logit is dL/ds = p (dL/dp - sum p dL/dp), with dL/dp = dL/do . v of the head's output o,
+    times the slope of a soft-cap.
     """
 
-    def __init__(
-        self, heads: int, kv_heads: int, head_dim: int, scaling: float, window: int | None = None
-    ) -> None:
-        """`window`: how many tokens a query sees, itself included; None for all before it."""
+    def __init__(self, heads: int, kv_heads: int, head_dim: int, rule: ScoreRule) -> None:
         self._cross = torch.zeros(heads, head_dim // 2, dtype=torch.complex128)
         self._energy = torch.zeros(heads, head_dim // 2, dtype=WORK)
         self._kv_heads = kv_heads
-        self._scaling = scaling
-        self._window = window
+        self._rule = rule
 
     def add(self, states: tuple[Tensor, ...], gradient: Tensor, rotation: tuple[Tensor, Tensor]) -> None:
         """Add one window: states = q (T, n_h d_h), k and v (T, n_kv d_h) before RoPE.
@@ -40,7 +38,7 @@ class DerotationMoments:
         size = (cos.square() + sin.square()).sqrt()
         plain = query.view(context, heads, -1).transpose(0, 1)
         turned = rotate(query, heads, cos / size, sin / size)
-        scores_from = rotate(query, heads, cos, sin) * self._scaling
+        scores_from = rotate(query, heads, cos, sin) * self._rule.scaling
         rotated_key = rotate(key, self._kv_heads, cos, sin).repeat_interleave(group, dim=0)
         values = value.view(context, self._kv_heads, -1).transpose(0, 1).repeat_interleave(group, dim=0)
         gradients = gradient.view(context, heads, -1).transpose(0, 1)
@@ -50,10 +48,10 @@ class DerotationMoments:
             part = slice(first, first + rows)
             last = min(first + rows, context)
             logits = scores_from[:, part] @ rotated_key[:, :last].transpose(1, 2)
-            unseen = hidden_keys(first, logits, self._window)
+            logits, unseen = self._rule.capped(logits), self._rule.unseen(first, logits)
             found = logits.masked_fill(unseen, -torch.inf).softmax(dim=-1)
             change = gradients[:, part] @ values[:, :last].transpose(1, 2)
-            slope = found * (change - (found * change).sum(dim=-1, keepdim=True))
+            slope = found * (change - (found * change).sum(dim=-1, keepdim=True)) * self._rule.slope(logits)
             unrotated[:, :last] += slope.transpose(1, 2) @ plain[:, part]
             rotated[:, :last] += slope.transpose(1, 2) @ turned[:, part]
         # back to the frame of the unrotated key: b_s carries e^{i(t-s)theta}

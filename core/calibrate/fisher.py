@@ -24,10 +24,11 @@ from core.calibrate.derotation import DerotationMoments
 from core.calibrate.gradient_moments import GradientMoments
 from core.calibrate.layer_statistics import fisher_file, save_tensors
 from core.calibrate.states import BATCH_TOKENS, StateFiles, in_batches
-from core.calibrate.tap import AttentionTap
+from core.calibrate.tap import Tap, tap_of
 from core.errors import ModelError
 from core.facts import ModelFacts
 from core.linear.moments import GradientObserver, save_gradients
+from core.weights.head import Head
 from core.weights.skeleton import Skeleton
 
 # rows of logits held at once, in float32: 134 MB at a vocabulary of 131,072
@@ -110,15 +111,16 @@ def _head_gradient(
             append(torch.cat(rows).view(-1, context, width))
 
 
-def _row_gradient(norm: nn.Module, head: Tensor, states: Tensor, generator: torch.Generator) -> Tensor:
+def _row_gradient(norm: nn.Module, head: Head, states: Tensor, generator: torch.Generator) -> Tensor:
     """Gradient for some rows (rows, d): that of the logits is p - onehot(y)."""
     with torch.enable_grad():
         states = states.requires_grad_()
         normed = norm(states)
-    probabilities = (normed.detach() @ head.T).softmax(dim=-1)
+    logits = head.logits(normed.detach())
+    probabilities = logits.softmax(dim=-1)
     labels = sample(probabilities, generator)
     probabilities[torch.arange(len(labels), device=labels.device), labels] -= 1
-    (gradient,) = torch.autograd.grad(normed, states, probabilities @ head)
+    (gradient,) = torch.autograd.grad(normed, states, head.backward(probabilities, logits))
     return gradient
 
 
@@ -157,19 +159,13 @@ class _Backward:
 
         Writes the gradient of the layer's input, unless it is the first.
         """
-        facts, (windows, context, width) = self._facts, hidden.shape
+        facts, (windows, context, _) = self._facts, hidden.shape
         layer = self._skeleton.layer(index).requires_grad_(False)
-        tap = AttentionTap(self._skeleton.attention(index), self._family, facts)
+        tap = tap_of(self._skeleton.attention(index), self._family, facts)
         observer = GradientObserver(layer, self._family) if self._linears else None
-        moments = GradientMoments(width, facts.kv_heads, facts.head_dim)
-        fit = DerotationMoments(
-            facts.heads,
-            facts.kv_heads,
-            facts.head_dim,
-            self._skeleton.scaling(index),
-            self._skeleton.window(index),
-        )
-        rotation = self._skeleton.rotation(context)
+        moments = GradientMoments(facts.latent_inputs, facts.kv_heads, facts.head_dim)
+        fit = DerotationMoments(facts.heads, facts.kv_heads, facts.head_dim, self._skeleton.rule(index))
+        rotation = self._skeleton.rotation(index, context)
         target: AbstractContextManager[Callable[[Tensor], None]] = (
             gradients.writing(index) if index else nullcontext(lambda states: None)
         )
@@ -187,9 +183,7 @@ class _Backward:
         self._skeleton.empty(index)
         return moments.finish() | ({"derotation": fit.constants()} if self._derotation else {}), squares
 
-    def _step(
-        self, index: int, layer: nn.Module, tap: AttentionTap, states: Tensor, gradient: Tensor
-    ) -> "_Step":
+    def _step(self, index: int, layer: nn.Module, tap: Tap, states: Tensor, gradient: Tensor) -> "_Step":
         device = self._skeleton.device
         with torch.enable_grad():
             states = states.to(device).requires_grad_()

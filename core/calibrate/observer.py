@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from core.calibrate.layer_statistics import LayerStatistics
-from core.calibrate.tap import AttentionTap
+from core.calibrate.tap import Tap
 from core.facts import ModelFacts
 from core.rope.attention_mass import AttentionMass
+from core.rope.score_rule import ScoreRule
 from core.rope.scores import PairNorms
 
 # sums over many tokens; the products of one batch are float32
@@ -19,23 +20,21 @@ ATTENTION_WINDOWS = 8
 class Observer:
     """Collects one layer's statistics from what `tap` sees of its attention.
 
-    `looked_at` are the windows whose attention is measured, `rotation` is (cos, sin), each (context, d_h),
-    `scaling` what scores are multiplied by, `window` how far back the layer looks, None for all the way.
+    `looked_at` are the windows whose attention is measured, `rotation` is (cos, sin), each (context, d_h).
     """
 
     def __init__(
         self,
         facts: ModelFacts,
-        tap: AttentionTap,
+        tap: Tap,
         rotation: tuple[Tensor, Tensor],
-        scaling: float,
-        window: int | None,
+        rule: ScoreRule,
         looked_at: set[int],
     ) -> None:
-        width, context = facts.hidden_size, rotation[0].shape[0]
+        width, context = facts.latent_inputs, rotation[0].shape[0]
         self._tap = tap
         self._norms = PairNorms(facts.heads, facts.kv_heads, facts.head_dim)
-        self._mass = AttentionMass(facts.heads, facts.kv_heads, context, scaling, window)
+        self._mass = AttentionMass(facts.heads, facts.kv_heads, context, rule)
         self._covariance = torch.zeros(width, width, dtype=WORK)
         self._sum, self._l1 = torch.zeros(width, dtype=WORK), torch.zeros(width, dtype=WORK)
         self._windows = 0

@@ -18,7 +18,7 @@ from core.calibrate.fisher import backward_step
 from core.calibrate.layer_statistics import LayerStatistics, save_tensors, statistics_file
 from core.calibrate.observer import Observer, looked_at
 from core.calibrate.states import BATCH_TOKENS, StateFiles, in_batches
-from core.calibrate.tap import AttentionTap
+from core.calibrate.tap import tap_of
 from core.errors import ModelError
 from core.facts import ModelFacts
 from core.linear.moments import InputObserver, save_inputs
@@ -116,10 +116,9 @@ class _Forward:
         layer = self._skeleton.layer(index)
         observer = Observer(
             self._facts,
-            AttentionTap(self._skeleton.attention(index), self._family, self._facts),
-            self._skeleton.rotation(context),
-            self._skeleton.scaling(index),
-            self._skeleton.window(index),
+            tap_of(self._skeleton.attention(index), self._family, self._facts),
+            self._skeleton.rotation(index, context),
+            self._skeleton.rule(index),
             self._looked_at,
         )
         inputs = InputObserver(layer, self._family) if self._linears else None

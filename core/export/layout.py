@@ -8,7 +8,7 @@ from core.arch import Architecture
 from core.facts import ModelFacts
 from core.linear.layout import Stored, smaller
 from core.modeling import PRE_ROPE, LatentShape
-from core.planning import LayerPlan, Plan
+from core.planning import LayerPlan, Plan, read_widths
 from core.weights.index import TensorInfo
 from core.weights.writer import Unit
 
@@ -48,7 +48,8 @@ def latent_shape(facts: ModelFacts, layer: LayerPlan) -> LatentShape:
     made: in the down-projection when rotated keys are cached, behind U_k when they are rebuilt (pre-rope). A
     value bias becomes an output bias, since attention weights add up to one.
     """
-    has_kv_bias = facts.has_attention_bias or layer.mean_bias
+    # before norms, biases of queries, keys and values stay where they are
+    has_kv_bias = (facts.has_attention_bias and not facts.has_qk_norm) or layer.mean_bias
     is_pre_rope = layer.layout == PRE_ROPE
     shape = LatentShape(
         layout=layer.layout,
@@ -62,8 +63,10 @@ def latent_shape(facts: ModelFacts, layer: LayerPlan) -> LatentShape:
         q_bias=facts.has_attention_bias,
         kv_a_bias=has_kv_bias and not is_pre_rope,
         k_b_bias=has_kv_bias and is_pre_rope,
-        o_bias=has_kv_bias,
+        o_bias=facts.has_attention_bias or layer.mean_bias,
         kv_identity=layer.kv_identity,
+        qk_norm=facts.has_qk_norm,
+        softcap=facts.softcap,
     )
     shape.check(facts.kv_heads)
     return shape
@@ -72,24 +75,38 @@ def latent_shape(facts: ModelFacts, layer: LayerPlan) -> LatentShape:
 def latent_shapes(facts: ModelFacts, layer: LayerPlan) -> dict[str, tuple[int, ...]]:
     """Shapes of the latent attention's tensors, named as core/modeling names them."""
     shape, width = latent_shape(facts, layer), facts.hidden_size
+    query_width, latent_width, _ = read_widths(facts)
     query_rows = facts.heads * (shape.qk_nope_head_dim + shape.qk_rope_head_dim)
     latent_rows = shape.kv_lora_rank + shape.cached_rope_numbers
     key_rows = facts.kv_heads * shape.rebuilt_key_dims
     shapes: dict[str, tuple[int, ...]] = {
-        "q_proj.weight": (query_rows, width),
-        "kv_a_proj_with_mqa.weight": (latent_rows, width),
+        "q_b_proj.weight" if shape.qk_norm else "q_proj.weight": (query_rows, query_width),
+        "kv_a_proj_with_mqa.weight": (latent_rows, latent_width),
         "k_b_proj.weight": (key_rows, shape.k_rank),
         "v_b_proj.weight": (facts.kv_heads * shape.v_head_dim, shape.v_rank),
         "o_proj.weight": (width, facts.heads * shape.v_head_dim),
         "inv_freq": (shape.rotations, shape.qk_rope_head_dim // 2),
     }
+    if shape.qk_norm:
+        shapes |= _front_shapes(facts)
     biases = {
-        "q_proj.bias": (shape.q_bias, query_rows),
+        "q_proj.bias": (shape.q_bias and not shape.qk_norm, query_rows),
         "kv_a_proj_with_mqa.bias": (shape.kv_a_bias, latent_rows),
         "k_b_proj.bias": (shape.k_b_bias, key_rows),
         "o_proj.bias": (shape.o_bias, width),
     }
     return shapes | {name: (rows,) for name, (is_there, rows) in biases.items() if is_there}
+
+
+def _front_shapes(facts: ModelFacts) -> dict[str, tuple[int, ...]]:
+    """The tensors of the original that stay in front of the maps where queries and keys are normed."""
+    rows = {"q_proj": facts.heads, "k_proj": facts.kv_heads, "v_proj": facts.kv_heads}
+    shapes: dict[str, tuple[int, ...]] = {f"{name}_norm.weight": (facts.head_dim,) for name in "qk"}
+    for name, heads in rows.items():
+        shapes[f"{name}.weight"] = (heads * facts.head_dim, facts.hidden_size)
+        if facts.has_attention_bias:
+            shapes[f"{name}.bias"] = (heads * facts.head_dim,)
+    return shapes
 
 
 def _layer(

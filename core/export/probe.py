@@ -15,6 +15,7 @@ from torch import Tensor
 
 from core.arch import Architecture
 from core.modeling import MLAConfig, MLAForCausalLM
+from core.weights.experts import stacked
 from core.weights.skeleton import Skeleton, fill
 from core.weights.tensors import TORCH_DTYPES, TensorSource
 
@@ -39,7 +40,7 @@ class Probe:
     def start(self, tokens: Tensor) -> None:
         """Embed `tokens` (n,) unless an earlier run did."""
         if not self._file(0).is_file():
-            hidden = self._skeleton.embed(tokens[None, :PROBE_TOKENS]).to(self._dtype)
+            hidden = self._skeleton.embed(tokens[None, :PROBE_TOKENS], self._dtype)
             self._save(0, {"hidden": hidden, "tokens": tokens[None, :PROBE_TOKENS]})
 
     @torch.no_grad()
@@ -57,7 +58,7 @@ class Probe:
             else tensor.to(self._dtype)
             for name, tensor in tensors.items()
         }
-        layer = fill(module, cast, torch.device("cpu"))
+        layer = fill(module, stacked(cast, self._family.experts), torch.device("cpu"))
         hidden = self._skeleton.run(index, layer, state["hidden"])
         module.to("meta")
         self._save(index + 1, {"hidden": hidden, "tokens": state["tokens"]})
@@ -69,9 +70,8 @@ class Probe:
         prefix = self._family.final_norm
         weights = {n: t.to(self._dtype) for n, t in source.read_prefix(prefix + ".").items()}
         norm = fill(self._model.get_submodule(prefix), weights, torch.device("cpu"))
-        head, embedding = f"{self._family.head}.weight", f"{self._family.embedding}.weight"
-        weight = source.read(head if head in source else embedding).to(self._dtype)
-        logits = torch.nn.functional.linear(norm(state["hidden"]), weight).float()
+        head = self._skeleton.head(self._dtype, torch.device("cpu"))
+        logits = head.logits(norm(state["hidden"])).float()
         path = self._folder / "expected.safetensors"
         path.write_bytes(save({"tokens": state["tokens"], "logits": logits}))
         return path

@@ -29,6 +29,12 @@ def whole_linears(facts: ModelFacts, query_dims: int) -> tuple[LinearPlan, ...]:
             hint="leave weights_keep empty and shrink the cache alone",
             field="weights_keep",
         )
+    if facts.has_qk_norm:
+        raise PlanError(
+            f"projections of {facts.family} models cannot be factored yet: norms of queries and keys follow",
+            hint="leave weights_keep empty and shrink the cache alone",
+            field="weights_keep",
+        )
     attention = family.attention.removeprefix(family.layer + ".")
     gate, up, down = family.mlp
     width, inner = facts.hidden_size, facts.mlp_size

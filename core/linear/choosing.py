@@ -129,7 +129,7 @@ class LinearChoosing:
         latent = convert_layer(
             self._readers.attention(index),
             statistics,
-            self._skeleton.inv_freq,
+            self._skeleton.inv_freq(index),
             layer,
             spec.recipe,
             spec.calibration.shrinkage,

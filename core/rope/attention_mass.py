@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from core.rope.score_rule import ScoreRule
+
 WORK = torch.float64  # of the sums; one softmax is computed in the states' own precision
 # logits computed at once, over all heads: 64 MB in float32, whatever the context
 _LOGITS = 1 << 24
@@ -13,20 +15,16 @@ _LOGITS = 1 << 24
 class AttentionMass:
     """Running sums of causal attention probabilities, per query head and distance t - s."""
 
-    def __init__(
-        self, heads: int, kv_heads: int, context: int, scaling: float, window: int | None = None
-    ) -> None:
-        """`window`: how many tokens a query sees, itself included; None for all before it."""
+    def __init__(self, heads: int, kv_heads: int, context: int, rule: ScoreRule) -> None:
         self._mass = torch.zeros(heads, context, dtype=WORK)
         self._kv_heads = kv_heads
-        self._scaling = scaling
-        self._window = window
+        self._rule = rule
         self._queries = 0
 
     def add(self, query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> None:
         """Add one window: query (T, n_h * d_h) and key (T, n_kv * d_h) before RoPE, cos and sin (T, d_h)."""
         heads, context = self._mass.shape
-        rotated_query = rotate(query, heads, cos, sin) * self._scaling
+        rotated_query = rotate(query, heads, cos, sin) * self._rule.scaling
         rotated_key = rotate(key, self._kv_heads, cos, sin)
         grouped = rotated_query.view(self._kv_heads, -1, *rotated_query.shape[1:])
         rows = max(1, _LOGITS // (heads * context))
@@ -34,8 +32,8 @@ class AttentionMass:
             block = grouped[:, :, first : first + rows]
             last = first + block.shape[2]
             logits = (block @ rotated_key[:, None, :last].transpose(-1, -2)).flatten(0, 1)
-            unseen = hidden_keys(first, logits, self._window)
-            probabilities = logits.masked_fill(unseen, -torch.inf).softmax(dim=-1)
+            unseen = self._rule.unseen(first, logits)
+            probabilities = self._rule.capped(logits).masked_fill(unseen, -torch.inf).softmax(dim=-1)
             self._mass[:, :last] += by_distance(probabilities).cpu().to(WORK)
         self._queries += context
 
@@ -46,13 +44,6 @@ class AttentionMass:
         (t, s), not probabilities given that the distance exists.
         """
         return self._mass / max(self._queries, 1)
-
-
-def hidden_keys(first: int, logits: Tensor, window: int | None) -> Tensor:
-    """Which keys (B, S) the queries first, first + 1, … of logits (n, B, S) may not see: later or too old."""
-    every = torch.ones(logits.shape[1:], dtype=torch.bool, device=logits.device)
-    later = every.triu(first + 1)
-    return later if window is None else later | every.tril(first - window)
 
 
 def rotate(states: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:

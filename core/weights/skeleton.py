@@ -15,13 +15,16 @@ from core.arch import Architecture
 from core.errors import ModelError
 from core.model_config import dimensions, read_config
 from core.process import return_layer_memory
+from core.rope.score_rule import ScoreRule
+from core.weights.experts import stacked, stacked_infos
+from core.weights.head import Head
 from core.weights.index import TensorInfo
 from core.weights.tensors import TensorSource
 
 
-def check_weights(folder: Path, tensors: Mapping[str, TensorInfo]) -> None:
+def check_weights(folder: Path, family: Architecture, stored: Mapping[str, TensorInfo]) -> None:
     """Raise ModelError unless the checkpoint has exactly the tensors of the model in config.json."""
-    model = _empty_model(folder)
+    model, tensors = _empty_model(folder, family), stacked_infos(stored, family.experts)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tied = {name for name in model.all_tied_weights_keys if name not in tensors}
     for name in sorted(wanted.keys() | tensors.keys()):
@@ -35,12 +38,13 @@ def check_weights(folder: Path, tensors: Mapping[str, TensorInfo]) -> None:
             )
 
 
-def _empty_model(folder: Path) -> Any:
+def _empty_model(folder: Path, family: Architecture) -> Any:
     """The original model on the meta device."""
     try:
         config: Any = AutoConfig.for_model(**read_config(folder))
-        # one implementation for every device, so that calibration does not depend on what is installed
-        config._attn_implementation = "sdpa"
+        # one implementation for every device, so that calibration does not depend on what is installed; SDPA
+        # knows no soft-cap
+        config._attn_implementation = "eager" if family.softcap else "sdpa"
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
     except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
@@ -55,10 +59,11 @@ class Skeleton:
     """The base architecture on the meta device; `layer(i)` gives layer i with its weights, ready to run."""
 
     def __init__(self, folder: Path, family: Architecture, device: torch.device) -> None:
-        self._model: Any = _empty_model(folder)
+        self._model: Any = _empty_model(folder, family)
         self.config: Any = self._model.config
         self._source = TensorSource(folder, family)
         self._family = family
+        self._said = self.config.get_text_config(decoder=True).to_dict()
         self._size = dimensions(family.read_config(read_config(folder)), family)
         self.device = device
         # built outside the meta context: its frequencies are computed, not loaded
@@ -66,35 +71,39 @@ class Skeleton:
         if family.rotary:
             self._rotary = type(self._model.get_submodule(family.rotary))(self.config).to(device)
 
-    @property
-    def inv_freq(self) -> Tensor:
-        """Frequencies (d_h/2,), float32, after the model's own rope scaling; 0 for pairs that do not turn."""
+    def inv_freq(self, index: int) -> Tensor:
+        """Frequencies (d_h/2,) of layer `index`, float32, after the model's own rope scaling.
+
+        0 for pairs that do not turn.
+        """
         found = torch.zeros(self._size.head_dim // 2)
         if self._rotary is not None:
-            found[: self._size.rotary_dim // 2] = self._rotary.inv_freq.cpu().float()
+            own = f"{self._layer_type(index)}_inv_freq" if self._family.has_rotary_by_type else "inv_freq"
+            found[: self._size.rotary_dim // 2] = getattr(self._rotary, own).cpu().float()
         return found
 
-    @property
     def turning(self) -> list[float]:
-        """The frequencies of the pairs that turn, the first of `inv_freq`."""
-        return self.inv_freq[: self._size.rotary_dim // 2].tolist()
+        """The frequencies of the pairs that turn as pictures show them: those of layer 0."""
+        return self.inv_freq(0)[: self._size.rotary_dim // 2].tolist()
 
-    def embedding(self) -> Callable[[Tensor], Tensor]:
-        """What turns token ids (…, n) into inputs of the first layer (…, n, d), float32, from position 0."""
+    def embedding(self, dtype: torch.dtype = torch.float32) -> Callable[[Tensor], Tensor]:
+        """What turns token ids (…, n) from position 0 on into inputs of the first layer (…, n, d)."""
         table = self.embeddings()
+        # Gemma scales embeddings, in the dtype it runs in
+        scale = getattr(self._model.get_submodule(self._family.embedding), "scalar_embed_scale", 1.0)
         positions, offset = None, self._family.position_offset
         if self._family.positions:
-            positions = self._source.read(f"{self._family.positions}.weight")[offset:].float()
+            positions = self._source.read(f"{self._family.positions}.weight")[offset:].to(dtype)
 
         def embed(tokens: Tensor) -> Tensor:
-            found = nn.functional.embedding(tokens, table).float()
+            found = nn.functional.embedding(tokens, table).to(dtype) * torch.tensor(scale, dtype=dtype)
             return found if positions is None else found + positions[: tokens.shape[-1]]
 
         return embed
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        """Token ids (…, n) -> inputs of the first layer (…, n, d) in float32."""
-        return self.embedding()(tokens)
+    def embed(self, tokens: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Token ids (…, n) -> inputs of the first layer (…, n, d) in `dtype`."""
+        return self.embedding(dtype)(tokens)
 
     def embeddings(self) -> Tensor:
         """The embedding table (vocabulary, d), as stored."""
@@ -106,16 +115,16 @@ class Skeleton:
         tensors = {name: value.float() for name, value in self._source.read_prefix(prefix + ".").items()}
         return fill(self._model.get_submodule(prefix), tensors, self.device)
 
-    def head(self) -> Tensor:
-        """The output matrix (vocabulary, d) in float32 on the device; tied ones are the embeddings."""
+    def head(self, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Head:
+        """What makes logits, in `dtype`, on the skeleton's device unless told; a tied matrix embeds, too."""
         name = f"{self._family.head}.weight"
         stored = self._source.read(name) if name in self._source else self.embeddings()
-        return stored.float().to(self.device)
+        return Head(stored.to(device or self.device, dtype), self._said.get(self._family.final_softcap))
 
     def layer(self, index: int) -> nn.Module:
         """Decoder layer `index` in float32 on the device; drop it before asking for the next."""
         prefix = self._family.layer.format(i=index) + "."
-        tensors = self._source.read_prefix(prefix)
+        tensors = stacked(self._source.read_prefix(prefix), self._family.experts)
         module: nn.Module = self._model.get_submodule(prefix[:-1])
         return fill(module, {name: tensor.float() for name, tensor in tensors.items()}, self.device)
 
@@ -135,21 +144,19 @@ class Skeleton:
         module: nn.Module = self._model.get_submodule(self._family.attention.format(i=index))
         return module
 
-    def scaling(self, index: int) -> float:
-        """What the scores of layer `index` are multiplied by."""
+    def rule(self, index: int) -> ScoreRule:
+        """How layer `index` makes attention weights of queries and keys."""
         attention: Any = self.attention(index)
-        return float(attention.scaling)
+        window = self._said.get("sliding_window") if self._layer_type(index) == "sliding_attention" else None
+        return ScoreRule(float(attention.scaling), window, self._said.get(self._family.softcap))
 
-    def window(self, index: int) -> int | None:
-        """How many tokens a query of layer `index` sees, itself included; None for all before it."""
-        said = self.config.to_dict()
-        types = said.get("layer_types")
-        is_sliding = types is None or types[index] == "sliding_attention"
-        window: int | None = said.get("sliding_window")
-        return window if is_sliding else None
+    def _layer_type(self, index: int) -> str:
+        """What kind of attention layer `index` has; families without kinds use their window everywhere."""
+        types = self._said.get("layer_types")
+        return str(types[index]) if types else "sliding_attention"
 
-    def rotation(self, context: int) -> tuple[Tensor, Tensor]:
-        """(cos, sin), each (context, d_h) in the canonical layout, of positions from 0 on.
+    def rotation(self, index: int, context: int) -> tuple[Tensor, Tensor]:
+        """(cos, sin) of layer `index`, each (context, d_h) in the canonical layout, of positions from 0 on.
 
         A scaling of both (yarn) is included.
         """
@@ -157,14 +164,14 @@ class Skeleton:
         cos = torch.ones(context, self._size.head_dim // 2, device=self.device)
         sin = torch.zeros_like(cos)
         if self._rotary is not None:
-            found = self._rotary(cos, torch.arange(context, device=self.device)[None])
+            found = self._turned(index, cos, torch.arange(context, device=self.device)[None])
             cos[:, :turning], sin[:, :turning] = (part[0, :, :turning] for part in found)
         return cos.repeat(1, 2), sin.repeat(1, 2)
 
     def run(self, index: int, layer: nn.Module, hidden: Tensor) -> Tensor:
         """`layer`, in the place of layer `index`, on hidden (batch, tokens, d) from position 0."""
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        rotation = None if self._rotary is None else self._rotary(hidden, positions)
+        rotation = None if self._rotary is None else self._turned(index, hidden, positions)
         output: Tensor = layer(
             hidden,
             attention_mask=self._mask(index, hidden),
@@ -173,13 +180,26 @@ class Skeleton:
         )
         return output
 
+    def _turned(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin of layer `index` as the original makes them."""
+        kind = (self._layer_type(index),) if self._family.has_rotary_by_type else ()
+        cos, sin = self._rotary(hidden, positions, *kind)
+        return cos, sin
+
     def _mask(self, index: int, hidden: Tensor) -> Tensor | None:
-        """None where attention is plainly causal, else which keys a query sees: (1, 1, tokens, tokens)."""
-        window, tokens = self.window(index), hidden.shape[1]
-        if window is None or tokens <= window:
+        """None where attention is plainly causal, else which keys a query sees: (1, 1, tokens, tokens).
+
+        Eager attention has no causality of its own, and masks that are added to the scores.
+        """
+        rule, tokens = self.rule(index), hidden.shape[1]
+        is_eager = rule.softcap is not None
+        if not is_eager and (rule.window is None or tokens <= rule.window):
             return None
-        seen = torch.ones(tokens, tokens, dtype=torch.bool, device=hidden.device)
-        return seen.tril().triu(1 - window)[None, None]
+        unseen = rule.unseen(0, hidden.new_empty(tokens, tokens))[None, None]
+        if not is_eager:
+            return ~unseen
+        lowest = torch.finfo(hidden.dtype).min
+        return torch.zeros_like(unseen, dtype=hidden.dtype).masked_fill(unseen, lowest)
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], device: torch.device) -> nn.Module:

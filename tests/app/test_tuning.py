@@ -270,7 +270,7 @@ def test_the_pairs_shown_are_those_a_conversion_keeps(
     for layer, kept in zip(found.plan.layers, view.kept, strict=True):
         weights = attention_weights(source, family, read_facts(str(folder)), layer.index, device)
         measured = load_statistics(statistics, layer.index)
-        latent = convert_layer(weights, measured, skeleton.inv_freq, layer, found.spec.recipe)
+        latent = convert_layer(weights, measured, skeleton.inv_freq(layer.index), layer, found.spec.recipe)
         assert latent.kept == [list(row) for row in kept]
 
 

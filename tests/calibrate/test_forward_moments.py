@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from core.calibrate.layer_statistics import load_statistics
 from core.rope.attention_mass import AttentionMass, by_distance
+from core.rope.score_rule import ScoreRule
 
 # the streamed layers run in float32 in another batch split than the whole model: rounding of a few units in
 # the last place, through four layers
@@ -72,11 +73,31 @@ def test_the_query_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
     found = []
     for logits in (1, 4 * 33 * 5, 1 << 20):
         monkeypatch.setattr("core.rope.attention_mass._LOGITS", logits)
-        mass = AttentionMass(heads=4, kv_heads=2, context=33, scaling=0.3)
+        mass = AttentionMass(heads=4, kv_heads=2, context=33, rule=ScoreRule(0.3))
         mass.add(query, key, cos, sin)
         found.append(mass.mean())
     torch.testing.assert_close(found[0], found[2], rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(found[1], found[2], rtol=1e-6, atol=1e-9)
+
+
+def test_a_window_and_a_cap_are_those_of_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing beyond the window, and e^{c tanh(s / c)} for weights; in blocks of a few rows, too."""
+    draw = torch.Generator().manual_seed(4)
+    query, key = (torch.randn(20, 8, generator=draw, dtype=torch.float64) * 3 for _ in range(2))
+    cos, sin = torch.ones(20, 8), torch.zeros(20, 8)
+    expected = torch.zeros(20, dtype=torch.float64)
+    for t in range(20):
+        seen = range(max(0, t - 5), t + 1)
+        weights = torch.stack([(2 * torch.tanh(0.5 * query[t] @ key[s] / 2)).exp() for s in seen])
+        for s, weight in zip(seen, weights / weights.sum(), strict=True):
+            expected[t - s] += weight / 20
+    for logits in (1, 60, 1 << 20):
+        monkeypatch.setattr("core.rope.attention_mass._LOGITS", logits)
+        mass = AttentionMass(1, 1, 20, ScoreRule(0.5, window=6, softcap=2.0))
+        mass.add(query, key, cos, sin)
+        # float64 sums in another order
+        torch.testing.assert_close(mass.mean()[0], expected, rtol=0, atol=1e-12)
+    assert expected[5] > 0.01
 
 
 def test_distances_are_counted_from_the_query() -> None:

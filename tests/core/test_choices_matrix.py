@@ -73,7 +73,7 @@ class Tiny:
         skeleton = Skeleton(folder, LLAMA, torch.device("cpu"))
         windows = torch.randint(2, 256, (4, 40), generator=torch.Generator().manual_seed(0))
         list(calibrate(skeleton, self.facts, LLAMA, Sample(windows, fisher_windows=3, derotation=True), work))
-        self.inv_freq = skeleton.inv_freq
+        self.inv_freq = skeleton.inv_freq(0)
         self.statistics: list[LayerStatistics] = [load_statistics(work, index) for index in range(LAYERS)]
         source, cpu = TensorSource(folder), torch.device("cpu")
         self.weights: list[AttentionWeights] = [

@@ -18,6 +18,7 @@ from core.calibrate.layer_statistics import load_statistics
 from core.calibrate.steps import Sample, calibrate
 from core.facts import read_facts
 from core.rope.attention_mass import rotate
+from core.rope.score_rule import ScoreRule
 from core.spec import Recipe
 from core.weights.skeleton import Skeleton
 
@@ -33,15 +34,22 @@ def turns_of(inv_freq: Tensor, tokens: int) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles)
 
 
-def slopes_of(query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, rotation: Any) -> Tensor:
+PLAIN = ScoreRule(HEAD_DIM**-0.5)
+
+
+def slopes_of(
+    query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, rotation: Any, rule: ScoreRule = PLAIN
+) -> Tensor:
     """dL/ds_ts of every head (n_h, T, T), by autograd at the logits; gradient (T, n_h d_h) is dL/do."""
     tokens, group = len(query), HEADS // KV_HEADS
     rotated = rotate(query, HEADS, *rotation)
     keys = rotate(key, KV_HEADS, *rotation).repeat_interleave(group, dim=0)
     values = value.view(tokens, KV_HEADS, -1).transpose(0, 1).repeat_interleave(group, dim=0)
     logits = (rotated @ keys.mT / (query.shape[1] // HEADS) ** 0.5).detach().requires_grad_()
-    ahead = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
-    mixed = (logits.masked_fill(ahead, -torch.inf).softmax(dim=-1) @ values).transpose(0, 1).flatten(1)
+    distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
+    unseen = (distance < 0) | (distance >= (rule.window or tokens))
+    capped = logits if rule.softcap is None else rule.softcap * (logits / rule.softcap).tanh()
+    mixed = (capped.masked_fill(unseen, -torch.inf).softmax(dim=-1) @ values).transpose(0, 1).flatten(1)
     (slopes,) = torch.autograd.grad((mixed * gradient).sum(), logits)
     return slopes
 
@@ -73,25 +81,29 @@ def window(seed: int) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     return (made[0], made[1], made[2]), made[3]
 
 
-def fitted(windows: list[Any], rotation: tuple[Tensor, Tensor]) -> Tensor:
-    moments = DerotationMoments(HEADS, KV_HEADS, HEAD_DIM, HEAD_DIM**-0.5)
+def fitted(windows: list[Any], rotation: tuple[Tensor, Tensor], rule: ScoreRule = PLAIN) -> Tensor:
+    moments = DerotationMoments(HEADS, KV_HEADS, HEAD_DIM, rule)
     for states, gradient in windows:
         moments.add(states, gradient, rotation)
     return torch.complex(*moments.constants())
 
 
-@pytest.mark.parametrize("size", [1.0, 1.3], ids=["plain", "scaled as by yarn"])
-def test_constants_equal_the_dense_sums(size: float) -> None:
+@pytest.mark.parametrize(
+    ("size", "rule"),
+    [(1.0, PLAIN), (1.3, PLAIN), (1.0, ScoreRule(HEAD_DIM**-0.5, window=5, softcap=1.5))],
+    ids=["plain", "scaled as by yarn", "in a window, capped"],
+)
+def test_constants_equal_the_dense_sums(size: float, rule: ScoreRule) -> None:
     """Two windows, sums over all t and s, gradients at the logits by autograd (core/rope/derotate.py)."""
     inv_freq = torch.tensor([1.0, 0.3, 0.05, 0.0])
     rotation = rotation_of(inv_freq, TOKENS, size)
     windows = [window(0), window(1)]
     cross, energy = 0, 0
     for (query, key, value), gradient in windows:
-        slopes = slopes_of(query, key, value, gradient, rotation)
+        slopes = slopes_of(query, key, value, gradient, rotation, rule)
         found = sums_of(query, key, slopes, inv_freq)
         cross, energy = cross + found[0], energy + found[1]
-    constants = fitted(windows, rotation)
+    constants = fitted(windows, rotation, rule)
     assert (constants - cross / energy).abs().max() < ROUNDING
     assert (constants[:, 3] - 1).abs().max() < ROUNDING  # a pair that does not turn is replaced by itself
     assert (constants[:, 0] - 1).abs().min() > 0.1

@@ -44,7 +44,7 @@ class Converted:
             convert_layer(
                 attention_weights(source, LLAMA, facts, index, torch.device("cpu")),
                 load_statistics(work, index),
-                self.skeleton.inv_freq,
+                self.skeleton.inv_freq(index),
                 plan.layers[index],
                 recipe,
             )

@@ -54,7 +54,9 @@ def divergence(model: Path, spec: JobSpec, home: Path, windows: torch.Tensor) ->
         tokens=1,
     )
     for layer in plan.layers:
-        latent = convert_layer(weights(layer.index), nothing, skeleton.inv_freq, layer, spec.recipe)
+        latent = convert_layer(
+            weights(layer.index), nothing, skeleton.inv_freq(layer.index), layer, spec.recipe
+        )
         trial.advance(layer.index, {"it": latent})
     return trial.divergences()["it"]
 

@@ -55,11 +55,14 @@ class Tiny:
         return AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
 
     @cached_property
-    def statistics(self) -> list[LayerStatistics]:
+    def sample(self) -> Sample:
         # every token occurs, so that no direction of the inputs is unknown
         windows = torch.randperm(258 * 4, generator=torch.Generator().manual_seed(0)) % 258
-        sample = Sample(windows[: 21 * CONTEXT].view(-1, CONTEXT), fisher_windows=8, derotation=True)
-        list(calibrate(self.skeleton, self.facts, self.family, sample, self.work))
+        return Sample(windows[: 21 * CONTEXT].view(-1, CONTEXT), fisher_windows=8, derotation=True)
+
+    @cached_property
+    def statistics(self) -> list[LayerStatistics]:
+        list(calibrate(self.skeleton, self.facts, self.family, self.sample, self.work))
         return [load_statistics(self.work, index) for index in range(self.facts.layers)]
 
     @cached_property
@@ -82,7 +85,7 @@ class Tiny:
         """Every layer converted; tensors have the shapes that were announced."""
         found = []
         for weights, statistics, layer in zip(self.weights, self.statistics, plan.layers, strict=True):
-            latent = convert_layer(weights, statistics, self.skeleton.inv_freq, layer, recipe)
+            latent = convert_layer(weights, statistics, self.skeleton.inv_freq(layer.index), layer, recipe)
             shapes = {name: tuple(tensor.shape) for name, tensor in latent.tensors.items()}
             assert shapes == latent_shapes(self.facts, layer)
             found.append(latent)

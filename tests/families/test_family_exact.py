@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from core.calibrate.fisher import HEAD_ROWS, sample
+from core.calibrate.tap import tap_of
 from core.evaluate import WholeModel, formula_kv_bytes, measure_kv_bytes
 from core.kv_budget import full_numbers
 from core.modeling import LATENT_ROPE, LatentAttention
 from core.presets import PRESETS
 from core.rope.choices import CHOICES
 from core.spec import Recipe
-from tests.families.conftest import Tiny
+from tests.families.conftest import CONTEXT, Tiny
 
 # float32 sums of two layers in another order, relative to the largest logit; a key at a wrong position, or a
 # bias that is lost, changes logits by a tenth and more
@@ -47,7 +49,7 @@ def test_a_layer_at_a_time_gives_what_the_whole_model_gives(tiny: Tiny) -> None:
     for index in range(tiny.facts.layers):
         hidden = skeleton.run(index, skeleton.layer(index), hidden)
         skeleton.empty(index)
-    found = skeleton.final_norm()(hidden) @ skeleton.head().T
+    found = skeleton.head().logits(skeleton.final_norm()(hidden))
     assert off(found, tiny.original(tokens).logits) < ROUNDING
 
 
@@ -131,3 +133,30 @@ def test_no_cached_number_goes_to_a_pair_that_does_not_turn(
             assert latent.tensors["inv_freq"].shape == (layer.groups, layer.qk_rope_head_dim // 2)
             assert all(pair < pairs for row in latent.kept for pair in row)
             assert all(len(row) == pairs for row in latent.scores)
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "qwen3", "qwen3_moe"])
+@torch.enable_grad()
+def test_gradients_a_layer_at_a_time_are_those_of_the_whole_model(
+    name: str, families: dict[str, Tiny]
+) -> None:
+    """Through capped logits and scores, windows, and norms of queries and keys, to the keys and values."""
+    tiny = families[name]
+    taps = [tap_of(layer.self_attn, tiny.family, tiny.facts) for layer in tiny.original.model.layers]
+    draw, seen = torch.Generator().manual_seed(0), []
+    # the labels are drawn for as many windows at once as the backward pass takes
+    for windows in tiny.sample.windows[: tiny.sample.fisher_windows].split(HEAD_ROWS // CONTEXT):
+        logits = tiny.original(windows).logits.flatten(0, 1)
+        labels = sample(logits.detach().softmax(dim=-1), draw)
+        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        taken = [tap.take() for tap in taps]
+        outputs = [output for _, outputs, _ in taken for output in outputs]
+        gradients = torch.autograd.grad(loss, outputs)
+        parts = [tap.split(gradients[3 * index :][:3]) for index, tap in enumerate(taps)]
+        seen.append([torch.cat(part[1:], dim=-1).flatten(0, 1).double() for part in parts])
+    for tap in taps:
+        tap.remove()
+    for statistics, found in zip(tiny.statistics, map(torch.cat, zip(*seen, strict=True)), strict=True):
+        assert statistics.fisher is not None
+        # float32 gradients through two layers
+        assert off(statistics.fisher, found.T @ found / len(found)) < 1e-3

@@ -32,6 +32,18 @@ VARIANTS: list[tuple[str, dict[str, Any], str]] = [
     ("phi3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, "longrope"),
     # transformers takes yarn in a Phi-3 for longrope
     ("phi3", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"),
+    ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+    ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+    (
+        "gemma3",
+        {
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 1e4},
+                "sliding_attention": {"rope_type": "dynamic", "rope_theta": 1e4},
+            }
+        },
+        "dynamic",
+    ),
     ("gpt_neox", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4}}, "dynamic"),
     ("gpt_neox", {"rope_parameters": {"partial_rotary_factor": 0.2}}, "odd"),
 ]
@@ -105,7 +117,8 @@ def same_model(base: Path, folder: Path) -> None:
     one, other = (read_facts(str(path)) for path in (base, folder))
     assert other == one.model_copy(update={"name": str(folder), "folder": str(folder)})
     family = find_architecture(one.model_type)
-    check_weights(folder, current_names(read_index(folder), family))
+    assert family is not None
+    check_weights(folder, family, current_names(read_index(folder), family))
     mine, theirs = TensorSource(base, family), TensorSource(folder, family)
     assert mine.infos.keys() == theirs.infos.keys()
     assert all(torch.equal(mine.read(name), theirs.read(name)) for name in mine.infos)
@@ -136,3 +149,15 @@ def test_nothing_of_rotations_can_be_asked_of_a_model_without_them(
     with pytest.raises(PlanError) as caught:
         plan.raise_if_blocked()
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma3", "mixtral", "qwen3_moe"])
+def test_weights_are_not_factored_where_norms_or_experts_are_in_the_way(
+    name: str, families: dict[str, Tiny]
+) -> None:
+    """The cache alone shrinks; asking for both is refused by the family's name."""
+    spec = spec_from_preset("quality", model="x", weights_keep=0.8, evaluation=None)
+    (problem,) = make_plan(spec, families[name].facts).problems
+    assert problem.field == "weights_keep"
+    assert families[name].facts.family in problem.message
+    assert problem.hint

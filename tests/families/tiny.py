@@ -20,6 +20,7 @@ _MULTI_HEAD = {
     "num_attention_heads": HEADS,
 }
 _LLAMA_LIKE = {**_MULTI_HEAD, "num_key_value_heads": 2}
+_MIXTURE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 # norms' and biases' own scale; linear weights are drawn wide enough for logits of size 5 to 10
 _INIT: Mapping[str, Any] = {"initializer_range": 0.2, "init_std": 0.2}
 
@@ -34,6 +35,45 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
         "max_window_layers": 1,
     },
     "mistral": {**_LLAMA_LIKE, "model_type": "mistral", "sliding_window": WINDOW, "head_dim": 32},
+    "qwen3": {**_LLAMA_LIKE, "model_type": "qwen3", "head_dim": 16, "attention_bias": True},
+    "gemma2": {
+        **_LLAMA_LIKE,
+        "model_type": "gemma2",
+        "head_dim": 32,
+        "sliding_window": WINDOW,
+        "query_pre_attn_scalar": 24,
+        # the tiny model's scores and logits reach beyond both
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 5.0,
+    },
+    "gemma3": {
+        **_LLAMA_LIKE,
+        "num_key_value_heads": 1,
+        "model_type": "gemma3_text",
+        "head_dim": 32,
+        "sliding_window": WINDOW,
+        "query_pre_attn_scalar": 24,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    },
+    "mixtral": {**_LLAMA_LIKE, "model_type": "mixtral", "num_local_experts": 4, "sliding_window": WINDOW},
+    "qwen2_moe": {
+        **_LLAMA_LIKE,
+        **_MIXTURE,
+        "model_type": "qwen2_moe",
+        "shared_expert_intermediate_size": 40,
+    },
+    # the second layer is no mixture
+    "qwen3_moe": {
+        **_LLAMA_LIKE,
+        **_MIXTURE,
+        "model_type": "qwen3_moe",
+        "head_dim": 32,
+        "mlp_only_layers": [1],
+    },
     "phi3": {**_LLAMA_LIKE, "model_type": "phi3"},
     "phi3 partly rotary": {
         **_LLAMA_LIKE,
