@@ -113,6 +113,8 @@ CHAT_READY = (
 )
 
 # New: tuning
+# the spectra of a profile are those of keys and values weighed alike; every other weight has its own
+NOT_PREDICTED_WEIGHED = "measured by the job; predicted only where the weight of keys beside values is 1"
 NOT_PREDICTED = "measured by the job; predicted before it once the model has a profile that knows the recipe"
 
 # Models

@@ -22,6 +22,7 @@ from app.services.tuning import (
     redistribute,
 )
 from app.services.workbench import Workbench
+from app.ui.components.cost import cost_card
 from core import kinds
 from core.arch import find_architecture
 from core.calibrate.layer_statistics import load_statistics
@@ -128,6 +129,16 @@ def test_without_a_profile_of_the_recipe_layers_are_open(bench: Workbench, asked
     assert found.allocation == "open"
     assert {layer.rank for layer in found.layers} == {32}
     assert {layer.loss for layer in found.layers} == {None}
+
+
+@pytest.mark.parametrize(("weight", "words"), [(1, "nats"), (2.5, "only where the weight of keys")])
+def test_another_weight_of_keys_is_said_not_to_be_predicted(
+    bench: Workbench, asked: dict[str, Any], weight: float, words: str
+) -> None:
+    """No profile would change that, so none is asked for."""
+    found = answer(bench, asked | {"preset": "quality", "recipe": {"key_weight": weight}})
+    assert (found.prediction is None) == (weight != 1)
+    assert words in cost_card(found)
 
 
 def test_given_ranks_are_shown_as_given_and_more_rank_loses_less(

@@ -19,7 +19,7 @@ from app.ui.format import (
     size,
     times,
 )
-from app.ui.strings import NOT_PREDICTED
+from app.ui.strings import NOT_PREDICTED, NOT_PREDICTED_WEIGHED
 from core.planning import Plan
 from core.widths import PRE_ROPE
 
@@ -117,7 +117,8 @@ def _flops(estimate: Estimate) -> str:
 def _quality(estimate: Estimate) -> str:
     found = estimate.prediction
     if found is None:
-        return _wordy("Quality", NOT_PREDICTED)
+        is_weighed = estimate.spec is not None and estimate.spec.recipe.key_weight != 1
+        return _wordy("Quality", NOT_PREDICTED_WEIGHED if is_weighed else NOT_PREDICTED)
     span = f"{guess(found.low)} to {guess(found.high)}"
     factors = f"{_factor(found.low)} to {_factor(found.high)}".replace("×", "")
     return (
