@@ -3,7 +3,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,15 @@ def make_tiny_llama(folder: Path, *, seed: int = 0, **overrides: Any) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def warm_verification(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Conversions are verified in a process that need not import everything anew (tests/warm_verify.py)."""
+    from tests.warm_verify import forked_verification
+
+    with forked_verification(monkeypatch):
+        yield
 
 
 @pytest.fixture(scope="session")

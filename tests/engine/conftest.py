@@ -18,6 +18,13 @@ from core.workspace import Workspace
 Run = Callable[..., tuple[Path, ListSink]]
 
 
+@pytest.fixture(autouse=True)
+def _verifies_warm(request: pytest.FixtureRequest) -> None:
+    """Every conversion is verified; test_verify.py shows it as the product starts it as well."""
+    if request.path.name != "test_verify.py":
+        request.getfixturevalue("warm_verification")
+
+
 @pytest.fixture
 def tiny_spec(sample_text: Path) -> Callable[..., JobSpec]:
     """A spec of a tiny model with small texts; evaluation is off unless asked for."""

@@ -40,6 +40,7 @@ def expect(folder: Path, tokens: torch.Tensor, path: Path, wrong_by: float) -> P
     return path
 
 
+@pytest.mark.usefixtures("warm_verification")
 def test_verification_tells_right_from_wrong(
     tiny_checkpoint: Path,
     tiny_spec: Callable[..., JobSpec],

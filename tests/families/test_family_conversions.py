@@ -30,6 +30,7 @@ PRESETS = {
 }
 
 
+@pytest.mark.usefixtures("warm_verification")
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_checkpoint_converts_and_loads_in_a_fresh_process(
     name: str, families: dict[str, Tiny], sample_text: Path, tmp_path: Path
