@@ -116,4 +116,5 @@ def spec_for_profile(spec: JobSpec) -> JobSpec:
         factor_output="fisher", allocate="loss-aware", rope_derotate="expected", refit_output=True
     )
     update: dict[str, Any] = {"kind": "profile", "recipe": recipe, "evaluation": None, "keep": 1.0}
-    return spec.model_copy(update=update | {"rope_dim": None, "kv_rank": None, "preset": None})
+    update |= {"weights_keep": None, "rope_dim": None, "kv_rank": None, "preset": None}
+    return spec.model_copy(update=update)

@@ -69,6 +69,12 @@ class Recipe(Frozen):
         16, description="bits of a number of the factors: 8 with a scale per row, or 16 for the model's dtype"
     )
 
+    @field_validator("factor_bits", mode="before")
+    @classmethod
+    def _bits_may_be_text(cls, value: Any) -> Any:
+        """A command line says "8", and a Literal takes nothing but the number."""
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
     @field_validator(*STAGES)
     @classmethod
     def _is_implemented(cls, value: str, info: Any) -> str:

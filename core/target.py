@@ -23,7 +23,13 @@ def keep_for_loss(spec: JobSpec, facts: ModelFacts, profile: Profile | None, mos
             hint="0.1 nats per token are about 10 % more perplexity",
             field="max_loss",
         )
-
+    if spec.weights_keep is not None:
+        raise SpecError(
+            "a loss cannot be aimed at while weights_keep is set: a profile predicts what a smaller cache "
+            "loses, not what smaller weights do",
+            hint="leave weights_keep empty, or choose keep and see what the job measures",
+            field="max_loss",
+        )
     if known_curves(spec, facts, profile) is None:
         raise SpecError(
             f"no profile of '{facts.name}' knows what this recipe loses",

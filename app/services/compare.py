@@ -10,6 +10,7 @@ from pydantic import Field
 from app.services.errors import NotFoundError
 from app.services.figure_table import Cell, FigureTable
 from app.services.requests import find_job
+from app.services.savings import with_linear_flops
 from app.services.spec_diff import differing_fields
 from app.services.workbench import Workbench
 from core.errors import SpecError
@@ -28,6 +29,8 @@ METRICS: Mapping[str, Better | None] = {
     "kl_to_base": "less",
     "kl_predicted": None,
     "top1_agreement": "more",
+    "linear_parameters_after": "less",
+    "linear_flops_after": "less",
     "parameters_after": "less",
     "evaluation_tokens": None,
     "seconds": "less",
@@ -141,10 +144,14 @@ def _spec_rows(specs: Sequence[JobSpec]) -> tuple[SpecRow, ...]:
 def _metric_rows(workbench: Workbench, jobs: Sequence[JobView], is_same_text: bool) -> tuple[MetricRow, ...]:
     stored = {one.name: one for job in jobs for one in workbench.store.metrics(job.id)}
     rows = []
+    if "linear_parameters_after" in stored:
+        flops = {"name": "linear_flops_after", "unit": "FLOP/token"}
+        stored["linear_flops_after"] = stored["linear_parameters_after"].model_copy(update=flops)
+    known = [with_linear_flops(job.metrics) for job in jobs]
     for name, better in METRICS.items():
         if name not in stored:
             continue
-        values = tuple(job.metrics.get(name) for job in jobs)
+        values = tuple(metrics.get(name) for metrics in known)
         one = stored[name]
         best = best_of(values, better) if is_same_text or name not in _OF_TEXT else ()
         rows.append(

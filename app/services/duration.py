@@ -25,6 +25,8 @@ _STATISTICS_SQUARES = 16
 # the original and its candidates on two held-back windows
 _ALLOCATION_CUBES = {True: 2 * _LAYER_CUBES, False: 5 * _LAYER_CUBES}
 _ALLOCATION_HELD_BACK = 2
+# looking at the inputs of linear layers takes as long as the rest of the calibration
+_WITH_LINEARS = 2
 _ALLOCATION_WINDOWS = _ALLOCATION_HELD_BACK * 4
 # a profile factorises every layer for several numbers of rotary dims, and refits and tries eight budgets
 _PROFILE_BUDGETS = 8
@@ -51,10 +53,12 @@ def is_profiled(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> bool:
     found, asked = workbench.profiles.newest(workbench.settings.home, facts.name), spec.calibration
     windows = min(asked.fisher_tokens, asked.tokens) / asked.context
     return (
-        found is not None
+        # a profile has not looked at the inputs of linear layers
+        spec.weights_keep is None
+        and found is not None
         and found.text == asked.text
         and found.tokens == asked.tokens // asked.context * asked.context
-        and (not spec.recipe.needs_fisher or found.fisher_windows == math.ceil(windows))
+        and (not spec.needs_fisher or found.fisher_windows == math.ceil(windows))
     )
 
 
@@ -82,8 +86,9 @@ def _conversion_work(spec: JobSpec, facts: ModelFacts, calibrates: bool) -> floa
     head = facts.vocab_size * facts.hidden_size
     layers = max(0, facts.parameters - head * (1 if facts.is_tied else 2))
     per_token = layers + _STATISTICS_SQUARES * facts.layers * facts.hidden_size**2
-    total = spec.calibration.tokens * per_token if calibrates else 0
-    if spec.recipe.needs_fisher and calibrates:
+    looks = _WITH_LINEARS if spec.weights_keep is not None else 1
+    total = looks * spec.calibration.tokens * per_token if calibrates else 0
+    if spec.needs_fisher and calibrates:
         total += min(spec.calibration.fisher_tokens, spec.calibration.tokens) * _BACKWARD * (layers + head)
     if spec.recipe.refit_output:
         # the original's layers, and the converted attention
@@ -91,6 +96,8 @@ def _conversion_work(spec: JobSpec, facts: ModelFacts, calibrates: bool) -> floa
     cubes = _LAYER_CUBES
     if spec.allocates:
         cubes += _ALLOCATION_CUBES[spec.recipe.layout == PRE_ROPE]
+        total += _ALLOCATION_WINDOWS * spec.calibration.context * (layers + head)
+    if spec.allocates_weights:
         total += _ALLOCATION_WINDOWS * spec.calibration.context * (layers + head)
     if spec.evaluation is not None:
         # original and converted

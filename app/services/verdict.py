@@ -4,6 +4,8 @@
 import math
 from collections.abc import Mapping
 
+from app.services.savings import linear_savings
+
 # perplexity of the converted model divided by the original's. An int8 cache costs about 1.01, a good
 # int4 weight quantisation 1.05; people ship both. 1.5 separates a small model from the next smaller one of
 # its family (OPT 1.3B and 350M); at 2 it is another model
@@ -19,7 +21,7 @@ _COULD_HEAL = "Healing (fine-tuning) would win some of it back; it is not built 
 
 def verdict(metrics: Mapping[str, float]) -> str:
     """Size and quality in plain words, from `perplexity_ratio`; says so when quality was not measured."""
-    size = _size(metrics)
+    size = _size(metrics) + _weights(metrics)
     ratio = metrics.get("perplexity_ratio")
     if (ratio is None and "perplexity_base" in metrics) or (ratio is not None and not math.isfinite(ratio)):
         # the record keeps finite numbers only: the original was measured, the ratio could not be stored
@@ -47,6 +49,11 @@ def _size(metrics: Mapping[str, float]) -> str:
     if factor < 0.995:
         return f"The cache is {1 / factor:.1f} times larger"
     return "The cache keeps its size" if factor < 1.005 else f"The cache is {factor:.1f} times smaller"
+
+
+def _weights(metrics: Mapping[str, float]) -> str:
+    found = linear_savings(metrics)
+    return f", and {100 * found.share:.0f} % of its linear layers are gone" if found else ""
 
 
 def _ratio(ratio: float) -> str:

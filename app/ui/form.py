@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.ui.form_base import NOT_MEASURED, is_base, make_base, overlaid, shown_of
+from app.ui.form_base import NOT_MEASURED, is_base, make_base, overlaid, shown_of, weights_shown
 from app.ui.tuned import Pairs, locked_of, pairs_of, ranks_of, untouched
 from core.presets import DEFAULT_PRESET, PRESETS
+from core.recipe import OF_WEIGHTS
 from core.spec import Evaluation, JobSpec, Recipe
 from core.stages import STAGES
 from core.widths import PRE_ROPE
@@ -16,10 +17,13 @@ DEFAULT_CONTEXT = 8192
 DEFAULT_BATCH = 8
 
 RECIPE: tuple[str, ...] = tuple(Recipe.model_fields)
+# heading of what has no effect without a budget of weights
+OF_WEIGHTS_TITLE = "Weights of the linear layers"
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Positions", ("layout", "rope_select", "rope_select_start", "rope_mix", "freqfold", "rope_derotate")),
     ("Factors", ("factor_input", "factor_output", "factor_form", "key_weight", "mean_bias", "refit_output")),
     ("Budget", ("allocate",)),
+    (OF_WEIGHTS_TITLE, OF_WEIGHTS),
 )
 # what has no effect in the pre-rope layout, where every pair keeps its rotation
 ROTARY = frozenset(_GROUPS[0][1][1:])
@@ -28,6 +32,8 @@ FIELDS: tuple[str, ...] = (
     "model",
     "preset",
     "keep",
+    "has_weights",
+    "weights_keep",
     "rope_dim",
     "kv_rank",
     "context",
@@ -89,6 +95,8 @@ class Form:
             "recipe": _said(**{name: entered[name] for name in RECIPE}),
         }
         request |= _said(keep=_fraction(entered["keep"]))
+        # said even where it is none: a preset with a budget of weights would bring its own
+        request["weights_keep"] = _fraction(entered["weights_keep"]) if self.has_weights else None
         request |= _said(rope_dim=self.rope_dim, kv_rank=entered["kv_rank"])
         request |= _said(layer_ranks=self.layer_ranks, rope_pairs=self.rope_pairs)
         calibration = _said(
@@ -98,6 +106,11 @@ class Form:
         )
         request |= {"calibration": calibration} if calibration else {}
         return request | _evaluation(str(entered["evaluation_text"] or "").strip())
+
+    @property
+    def has_weights(self) -> bool:
+        """The linear layers have a budget of their own."""
+        return bool(self.values["has_weights"])
 
     @property
     def has_rope_dim(self) -> bool:
@@ -134,7 +147,8 @@ class Form:
         """Fields of the recipe that are no longer those of the preset."""
         preset = PRESETS.get(str(self.values["preset"]))
         usual = preset.recipe.model_dump() if preset else {}
-        return [name for name, value in usual.items() if self.values[name] != value]
+        idle = () if self.has_weights else OF_WEIGHTS
+        return [name for name, value in usual.items() if self.values[name] != value and name not in idle]
 
 
 def initial() -> dict[str, Any]:
@@ -155,6 +169,7 @@ def of_preset(name: str) -> dict[str, Any]:
     """What choosing a preset sets: the budget and every field of the recipe."""
     preset = PRESETS[name]
     budget = {"preset": name, "keep": preset.keep * 100, "rope_dim": None, "kv_rank": None}
+    budget |= weights_shown(preset.weights_keep)
     return budget | preset.recipe.model_dump() | untouched()
 
 

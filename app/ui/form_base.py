@@ -31,6 +31,8 @@ NO_BOX = frozenset(
     ]
 )
 _STEP, _LEAST, _MOST = 0.25, 3, 100
+# percent of the slider of the weights, and where it stands before anybody asked for one
+WEIGHTS_STEP, WEIGHTS_LEAST, WEIGHTS_USUAL = 0.5, 10, 80
 
 
 def make_base(spec: JobSpec, shown: Mapping[str, Any], parent: str = "") -> Fields:
@@ -58,6 +60,7 @@ def shown_of(spec: JobSpec, offered: list[str]) -> Fields:
         "model": spec.model,
         "preset": _offered_preset(spec.preset, offered),
         "keep": _on_slider(spec),
+        **weights_shown(spec.weights_keep),
         "rope_dim": spec.rope_dim if spec.recipe.layout != PRE_ROPE else None,
         "kv_rank": spec.kv_rank,
         "calibration_text": read.text,
@@ -74,6 +77,12 @@ def _on_slider(spec: JobSpec) -> float:
     """The position nearest to the budget; the usual one where widths are given instead."""
     percent = (spec.keep if spec.keep is not None else JobSpec().keep or 1) * 100
     return min(_MOST, max(_LEAST, round(percent / _STEP) * _STEP))
+
+
+def weights_shown(keep: float | None) -> Fields:
+    """Whether there is a budget of weights, and the position nearest to it."""
+    percent = WEIGHTS_USUAL if keep is None else round(keep * 100 / WEIGHTS_STEP) * WEIGHTS_STEP
+    return {"has_weights": keep is not None, "weights_keep": min(_MOST, max(WEIGHTS_LEAST, percent))}
 
 
 def _offered_preset(name: str | None, offered: list[str]) -> str | None:
@@ -143,6 +152,7 @@ def _write_by_hand(field: str) -> _Write:
 
 
 _WRITE: Mapping[str, _Write] = {
+    "has_weights": _write_by_hand("weights_keep"),
     "calibration_text": _write_calibration("text"),
     "calibration_tokens": _write_calibration("tokens"),
     "fisher_tokens": _write_calibration("fisher_tokens"),

@@ -51,6 +51,10 @@ STAGE_TITLES: Mapping[str, str] = {
     "factor_form": "Factorised together",
     "allocate": "Budget over layers",
     "layout": "Cache layout",
+    "linear_input": "Input metric of linear layers",
+    "linear_form": "Fitted together",
+    "junction": "Junction",
+    "linear_allocate": "Weights over layers",
 }
 
 # what is not a stage but belongs to one
@@ -61,12 +65,15 @@ RECIPE_TITLES: Mapping[str, str] = {
     "key_weight": "Weight of keys beside values",
     "mean_bias": "Biases carry the mean",
     "refit_output": "W_O is fitted anew",
+    "sparse_share": "Share of a sparse residual",
+    "factor_bits": "Bits of the factors",
 }
 
 # in the words of somebody who has not read the papers; a preset without words here shows its own
 PRESET_WORDS: Mapping[str, tuple[str, str]] = {
     "quality": ("Best quality", "Loses least for its size. Reading a long context takes longer."),
     "fast": ("Fast decode", "Reads the small cache as it is, at full speed. Loses more."),
+    "latentllm": ("Smaller model", "Half the cache and a fifth of the weights gone. Loses more."),
     "transmla": ("TransMLA", "As published, before its fine-tuning."),
     "mha2mla": ("MHA2MLA", "As published, before its fine-tuning: poor until then."),
 }
@@ -82,6 +89,8 @@ NO_JOBS = "Nothing has been converted yet. The demo takes a few minutes and need
 NO_MATCH = "No job matches this filter."
 NO_WORKER = "no worker"
 NOTHING_TO_SELECT = "No effect in the pre-rope layout: every pair keeps its rotation."
+WEIGHTS_INFO = "linear layers become smaller matrices: less memory, fewer FLOPs at every token"
+NO_WEIGHTS = "No effect while the weights stay whole: tick 'Shrink the weights, too' above."
 BUDGET_OVERRIDDEN = "The widths are set under Tune: the slider is not used."
 
 
@@ -116,6 +125,9 @@ CHAT_READY = (
 # the spectra of a profile are those of keys and values weighed alike; every other weight has its own
 NOT_PREDICTED_WEIGHED = "measured by the job; predicted only where the weight of keys beside values is 1"
 NOT_PREDICTED = "measured by the job; predicted before it once the model has a profile that knows the recipe"
+NOT_PREDICTED_OF_WEIGHTS = (
+    "measured by the job: a profile predicts what a smaller cache loses, not what smaller weights do"
+)
 
 # Models
 NO_POINTS = "No finished job measured its quality yet: the first conversion is the first point."

@@ -160,6 +160,17 @@ GLOSSARY: Mapping[str, Mapping[str, Term]] = {
             "how the budget is spread over layers: the same for all, or more where it saves more loss",
             "LoRC (arXiv 2410.03111)",
         ),
+        "weights_keep": Term(
+            "weights budget",
+            "the part that stays of the parameters of the linear layers: attention and MLP, without "
+            "embeddings, norms and biases",
+        ),
+        "junction": Term(
+            "junction",
+            "how the two factors of a linear layer share what is free between them; as a block identity it "
+            "spares r² numbers, in the file and at every token",
+            _LATENTLLM + "3",
+        ),
         "healing": Term(
             "healing",
             "fine-tuning after a conversion, which wins back quality; the published methods rely on it",

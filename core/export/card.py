@@ -24,12 +24,12 @@ pipeline_tag: text-generation
 
 Multi-head Latent Attention version of {base}, made by mla-workbench: the keys and values of every attention
 layer are cached as a latent that is {factor:.1f} times smaller.
-
+{weights}
 | | original | converted |
 |---|--:|--:|
 | KV cache per token | {before:,} bytes | {after:,} bytes |
 | parameters | {parameters_before:,} | {parameters_after:,} |
-{quality}
+{linears}{quality}
 The cache figures are the formula's, and a real cache was measured to agree with them.
 
 {measured}
@@ -89,6 +89,8 @@ def write_card(
         after=plan.kv_bytes_per_token_after,
         parameters_before=plan.parameters_before,
         parameters_after=plan.parameters_after,
+        weights=_weights(spec),
+        linears=_linears(plan),
         quality=_quality(metrics),
         measured=_measured(public, metrics),
         preset=_preset(spec),
@@ -99,6 +101,25 @@ def write_card(
         spec=public.model_dump_json(indent=2),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _weights(spec: JobSpec) -> str:
+    """The other budget and its paper, when there was one."""
+    if spec.weights_keep is None:
+        return ""
+    cache = (
+        "the widths of the cache" if spec.keep is None else f"{100 * spec.keep:g} % of the bytes of the cache"
+    )
+    return (
+        f"\nIt was made under two budgets: {cache}, and {100 * spec.weights_keep:g} % of the\nparameters of "
+        "the decoder's linear layers, which were factored as in LatentLLM (arXiv 2505.18413).\n"
+    )
+
+
+def _linears(plan: Plan) -> str:
+    if not plan.linears_before:
+        return ""
+    return f"| of them in linear layers of the decoder | {plan.linears_before:,} | {plan.linears_after:,} |\n"
 
 
 def _preset(spec: JobSpec) -> str:

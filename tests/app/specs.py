@@ -54,7 +54,8 @@ def _recipes(draw: st.DrawFn) -> Recipe:
         chosen["rope_select_start"] = draw(st.integers(0, 31))
     if chosen["factor_form"] == "joint":
         chosen["key_weight"] = draw(st.floats(0.01, 100))
-    return Recipe.model_validate(chosen | {"mean_bias": draw(st.booleans())})
+    chosen |= {"mean_bias": draw(st.booleans()), "factor_bits": draw(st.sampled_from([8, 16]))}
+    return Recipe.model_validate(chosen | {"sparse_share": draw(st.sampled_from([0.0, 0.05, 0.5]))})
 
 
 @st.composite
@@ -69,6 +70,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
         preset=draw(st.none() | st.sampled_from(sorted(PRESETS))),
         recipe=draw(_recipes()),
         keep=keep,
+        weights_keep=draw(st.none() | st.floats(1e-6, 1)),
         rope_dim=rope_dim,
         kv_rank=kv_rank,
         layer_ranks=ranks if kv_rank is None else None,

@@ -81,7 +81,7 @@ def test_every_field_has_a_box_or_is_named_when_it_is_set() -> None:
     parts = {name for name, value in fields.items() if isinstance(value, dict)}
     paths = {name for name in fields if name not in parts}
     paths |= {f"{part}.{name}" for part in parts for name in fields[part]}
-    boxes = {"model", "preset", "keep", "rope_dim", "kv_rank", "layer_ranks", "rope_pairs"}
+    boxes = {"model", "preset", "keep", "weights_keep", "rope_dim", "kv_rank", "layer_ranks", "rope_pairs"}
     boxes |= {f"calibration.{name}" for name in ("text", "tokens", "fisher_tokens")} | {"evaluation.text"}
     boxes |= {f"recipe.{name}" for name in Recipe.model_fields}
     # the form makes conversions only

@@ -6,10 +6,11 @@ from typing import Any
 from urllib.parse import quote
 
 from app.services.compare import Comparison, MetricRow
+from app.services.savings import with_linear_flops
 from app.ui.components.chips import source, term
 from app.ui.components.progress import model_name, recipe_name
 from app.ui.components.tables import framed
-from app.ui.format import count, duration, integer, number, percent, ratio, size
+from app.ui.format import count, duration, flops, integer, number, percent, ratio, size
 from app.ui.plots.layer_overlay import COLOURS
 from app.ui.strings import NOT_THE_SAME_TEXT, RECIPE_TITLES
 from core.store.views import JobView
@@ -25,6 +26,12 @@ _SHOWN: dict[str, tuple[str, Any, str | None]] = {
     "kl_to_base": (term("KL, nats", "kl"), number, None),
     "kl_predicted": ("KL, as predicted", number, None),
     "top1_agreement": (term("same next token", "top1"), lambda value: percent(value, 1), None),
+    "linear_parameters_after": (
+        term("parameters of linear layers", "weights_keep"),
+        count,
+        "linear_parameters_before",
+    ),
+    "linear_flops_after": ("linear layers, per token", flops, "linear_flops_before"),
     "parameters_after": ("parameters", count, "parameters_before"),
     "evaluation_tokens": ("tokens evaluated", integer, None),
     "seconds": ("time of the job", duration, None),
@@ -113,7 +120,8 @@ def metric_table(comparison: Comparison) -> str:
 
 def _metric_row(comparison: Comparison, row: MetricRow) -> str:
     label, show, base = _SHOWN[row.name]
-    before = comparison.jobs[0].metrics.get(base) if base else None
+    known = (with_linear_flops(job.metrics) for job in comparison.jobs)
+    before = next((found[base] for found in known if base in found), None) if base else None
     cells = "".join(
         f'<td class="best" title="best of the row">{show(value)} <small>best</small></td>'
         if index in row.best

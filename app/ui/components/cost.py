@@ -19,8 +19,9 @@ from app.ui.format import (
     size,
     times,
 )
-from app.ui.strings import NOT_PREDICTED, NOT_PREDICTED_WEIGHED
+from app.ui.strings import NOT_PREDICTED, NOT_PREDICTED_OF_WEIGHTS, NOT_PREDICTED_WEIGHED
 from core.planning import Plan
+from core.spec import JobSpec
 from core.widths import PRE_ROPE
 
 # beyond this a factor says no more than that nothing is left
@@ -42,7 +43,7 @@ def cost_card(estimate: Estimate) -> str:
 <span class="factor">{change}</span></div>
 <p class="caption">{term("KV cache", "kv")} per token {calculated}</p>
 {_bars(plan)}
-<dl class="rows">{_at_context(estimate)}{_widths(estimate, plan)}{_weights(plan)}
+<dl class="rows">{_at_context(estimate)}{_widths(estimate, plan)}{_linears(plan)}{_weights(plan)}
 {_wordy("Decode", _decode(plan))}{_flops(estimate)}{_quality(estimate)}{_takes(estimate)}</dl>
 {sensitivity([layer.loss for layer in estimate.layers])}</section>
 {_glance(estimate, plan, change)}"""
@@ -59,7 +60,9 @@ def _glance(estimate: Estimate, plan: Plan, change: str) -> str:
     """The answer in one line, for a narrow screen on which the card is below what is tuned."""
     found = estimate.prediction
     loss = f"<span>perplexity about {_factor(found.loss)}</span>" if found else ""
-    words = f"<b>{size(plan.kv_bytes_per_token_after)}</b><span>{change}</span>{loss}"
+    weights = f"<span>weights {_change(plan.linears_before, plan.linears_after)}</span>"
+    words = f"<b>{size(plan.kv_bytes_per_token_after)}</b><span>{change}</span>"
+    words += (weights if plan.linears_before else "") + loss
     return f'<div class="glance" aria-hidden="true">{words}</div>'
 
 
@@ -95,11 +98,24 @@ def _widths(estimate: Estimate, plan: Plan) -> str:
     return f"{numbers}<dt>{term('Cached per layer', 'cached')}</dt><dd>{words}{source('calculated')}</dd>"
 
 
+def _linears(plan: Plan) -> str:
+    """What the other budget leaves; nothing where there is none."""
+    label = term("Linear layers, parameters", "weights_keep")
+    return _parameters(label, plan.linears_before, plan.linears_after) if plan.linears_before else ""
+
+
 def _weights(plan: Plan) -> str:
-    change = plan.parameters_after / plan.parameters_before - 1
-    sign = "+" if change > 0 else "−"
-    note = f'<span class="chip">{sign}{percent(abs(change), 1)}</span>{source("calculated")}'
-    return _row("Parameters", count(plan.parameters_before), count(plan.parameters_after), note)
+    return _parameters("Parameters", plan.parameters_before, plan.parameters_after)
+
+
+def _parameters(label: str, before: int, after: int) -> str:
+    note = f'<span class="chip">{_change(before, after)}</span>{source("calculated")}'
+    return _row(label, count(before), count(after), note)
+
+
+def _change(before: int, after: int) -> str:
+    change = after / before - 1
+    return f"{'+' if change > 0 else '−'}{percent(abs(change), 1)}"
 
 
 def _decode(plan: Plan) -> str:
@@ -117,8 +133,7 @@ def _flops(estimate: Estimate) -> str:
 def _quality(estimate: Estimate) -> str:
     found = estimate.prediction
     if found is None:
-        is_weighed = estimate.spec is not None and estimate.spec.recipe.key_weight != 1
-        return _wordy("Quality", NOT_PREDICTED_WEIGHED if is_weighed else NOT_PREDICTED)
+        return _wordy("Quality", _why_not_predicted(estimate.spec))
     span = f"{guess(found.low)} to {guess(found.high)}"
     factors = f"{_factor(found.low)} to {_factor(found.high)}".replace("×", "")
     return (
@@ -127,6 +142,12 @@ def _quality(estimate: Estimate) -> str:
         f"<dt>{term('Perplexity', 'perplexity')}</dt><dd>{_ABOUT} {_factor(found.loss)} ({factors})"
         f"{source('predicted')}</dd>"
     )
+
+
+def _why_not_predicted(spec: JobSpec | None) -> str:
+    if spec is not None and spec.weights_keep is not None:
+        return NOT_PREDICTED_OF_WEIGHTS
+    return NOT_PREDICTED_WEIGHED if spec is not None and spec.recipe.key_weight != 1 else NOT_PREDICTED
 
 
 def _factor(loss: float) -> str:

@@ -9,10 +9,10 @@ import gradio as gr
 from app.services.model_sources import FoundModel
 from app.services.uploads import UploadedText
 from app.ui.form import DEFAULT_BATCH, DEFAULT_CONTEXT, offered_presets
-from app.ui.form_base import NOT_MEASURED
+from app.ui.form_base import NOT_MEASURED, WEIGHTS_LEAST, WEIGHTS_STEP, weights_shown
 from app.ui.format import context as context_text
 from app.ui.format import integer, size
-from app.ui.strings import PRESET_WORDS, ROPE_DIM_WORDS, UPLOAD_HINT, WHERE_WORDS
+from app.ui.strings import PRESET_WORDS, ROPE_DIM_WORDS, UPLOAD_HINT, WEIGHTS_INFO, WHERE_WORDS
 from core.calibrate.text import NAMED
 from core.presets import DEFAULT_PRESET, PRESETS
 from core.spec import Calibration, Evaluation
@@ -78,6 +78,30 @@ def keep_slider() -> gr.Slider:
         elem_id="keep",
         buttons=[],
     )
+
+
+def weights_boxes() -> Boxes:
+    """The other budget: of the weights, not of the cache. The slider is shown once it is asked for."""
+    weights_keep = PRESETS[DEFAULT_PRESET].weights_keep
+    shown = weights_shown(weights_keep)
+    return {
+        "has_weights": gr.Checkbox(
+            shown["has_weights"],
+            label="Shrink the weights, too",
+            info=WEIGHTS_INFO,
+            elem_id="has-weights",
+        ),
+        "weights_keep": gr.Slider(
+            WEIGHTS_LEAST,
+            100,
+            value=shown["weights_keep"],
+            step=WEIGHTS_STEP,
+            label="Weights of the linear layers that stay, %",
+            info="less is smaller and faster, and loses more; 100 cuts nothing",
+            elem_id="weights-keep",
+            buttons=[],
+        ),
+    }
 
 
 def rope_dim_box(counts: str, **changes: Any) -> gr.Number:

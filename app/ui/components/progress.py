@@ -41,6 +41,8 @@ def recipe_name(job: JobView) -> str:
         budget = f"{rotary}latent {spec.kv_rank} per head"
     else:
         budget = f"{(spec.keep or 0) * 100:g}{THIN}%"
+    if spec.weights_keep is not None:
+        budget += f", weights {spec.weights_keep * 100:g}{THIN}%"
     return f"{budget} · {preset_title(spec.preset) if spec.preset else 'own recipe'}"
 
 

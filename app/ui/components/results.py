@@ -6,10 +6,11 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from app.services.savings import linear_savings
 from app.services.verdict import HEAL, SMALL, verdict
 from app.ui.components.chips import source, term
 from app.ui.components.tables import framed
-from app.ui.format import byte_unit, count, duration, integer, number, percent, ratio, size, times
+from app.ui.format import byte_unit, count, duration, flops, integer, number, percent, ratio, size, times
 from core.store.views import StoredArtefact, StoredMetric
 
 Metrics = Mapping[str, StoredMetric]
@@ -38,6 +39,9 @@ def _tiles(metrics: Metrics) -> list[str]:
     before, after = metrics.get("kv_bytes_per_token_before"), metrics.get("kv_bytes_per_token_measured")
     if before and after and after.value:
         tiles.append(_tile(times(before.value / after.value), "smaller KV cache", after.source))
+    if linears := linear_savings({name: metric.value for name, metric in metrics.items()}):
+        label = term("parameters of linear layers", "weights_keep")
+        tiles.append(_tile(f"−{percent(linears.share, 1)}", label, metrics["linear_parameters_after"].source))
     for name, label, show in (
         ("perplexity_ratio", term("perplexity", "perplexity"), ratio),
         ("kl_to_base", f"{term('KL', 'kl')} to the original, nats", number),
@@ -84,6 +88,7 @@ def quality_table(metrics: Metrics) -> str:
         _quality_row("the same, on held-back text", metrics, None, "kl_held_back", number),
         _quality_row("tokens evaluated", metrics, None, "evaluation_tokens", integer),
         _quality_row("reloaded, largest logit difference", metrics, None, "logits_difference", number),
+        *_linear_rows(metrics),
         _quality_row("parameters", metrics, "parameters_before", "parameters_after", count),
         _quality_row("time of the job", metrics, None, "seconds", duration),
         _quality_row("peak memory of the job", metrics, None, "peak_memory_bytes", size),
@@ -109,6 +114,20 @@ def _quality_row(label: str, metrics: Metrics, base: str | None, name: str, show
         f"<tr><th>{label}</th><td>{show(original.value) if original else ''}</td>"
         f"<td>{show(metric.value)}</td><td>{source(metric.source)}</td></tr>"
     )
+
+
+def _linear_rows(metrics: Metrics) -> list[str]:
+    """What a budget of weights saved; nothing where there was none."""
+    found = linear_savings({name: metric.value for name, metric in metrics.items()})
+    if found is None:
+        return []
+    label = term("linear layers, parameters", "weights_keep")
+    flops_row = (
+        f"<tr><th>linear layers, per token</th><td>{flops(found.flops_before)}</td>"
+        f"<td>{flops(found.flops_after)}</td><td>{source('calculated')}</td></tr>"
+    )
+    numbers = _quality_row(label, metrics, "linear_parameters_before", "linear_parameters_after", count)
+    return [numbers, flops_row]
 
 
 _LAYER_COLUMNS: tuple[tuple[str, str, Any], ...] = (

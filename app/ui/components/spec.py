@@ -7,7 +7,8 @@ from html import escape
 from app.ui.form import ROTARY, recipe_groups
 from app.ui.format import THIN, integer
 from app.ui.strings import RECIPE_TITLES
-from core.spec import GRADED, JobSpec, Recipe
+from core.recipe import GRADED, OF_WEIGHTS
+from core.spec import JobSpec
 from core.widths import PRE_ROPE
 
 
@@ -20,11 +21,9 @@ def spec_list(spec: JobSpec) -> str:
     pairs = [
         model,
         ("Budget", _budget(spec)),
+        *_weights_budget(spec),
         ("Preset", spec.preset or "none"),
-        *(
-            (RECIPE_TITLES.get(name, name), _said(name, getattr(spec.recipe, name)))
-            for name in _asked(spec.recipe)
-        ),
+        *((RECIPE_TITLES.get(name, name), _said(name, getattr(spec.recipe, name))) for name in _asked(spec)),
         ("Calibration", _calibration(spec)),
         ("Evaluation", _evaluation(spec)),
         ("Weights", f"{spec.dtype}, on {spec.device}"),
@@ -39,9 +38,10 @@ def _listed(pairs: Sequence[tuple[str, str]]) -> str:
     return f'<dl class="spec">{body}</dl>'
 
 
-def _asked(recipe: Recipe) -> list[str]:
+def _asked(spec: JobSpec) -> list[str]:
     """Fields of the recipe that shaped the result, in the order of the form."""
-    idle: set[str] = set()
+    recipe = spec.recipe
+    idle: set[str] = set(OF_WEIGHTS) if spec.weights_keep is None else set()
     if recipe.layout == PRE_ROPE:
         idle |= ROTARY
     if recipe.rope_select != "uniform":
@@ -67,10 +67,16 @@ def _budget(spec: JobSpec) -> str:
     return f"{rotary}a latent of {spec.kv_rank} per KV head"
 
 
+def _weights_budget(spec: JobSpec) -> list[tuple[str, str]]:
+    if spec.weights_keep is None:
+        return []
+    return [("Weights budget", f"keep {spec.weights_keep * 100:g}{THIN}% of the linear layers")]
+
+
 def _calibration(spec: JobSpec) -> str:
     read = spec.calibration
     words = f"{read.text}, {integer(read.tokens)} tokens"
-    if not spec.recipe.needs_fisher:
+    if not spec.needs_fisher:
         return words
     return f"{words}, {integer(min(read.fisher_tokens, read.tokens))} of them backwards too"
 

@@ -28,7 +28,7 @@ from app.ui.pages.new_steer import attach as steer
 from app.ui.pages.new_tune import tune_boxes
 from core.errors import WorkbenchError
 
-_OF_PRESET = ("keep", "rope_dim", "kv_rank", *RECIPE, "layers", "pairs")
+_OF_PRESET = ("keep", "has_weights", "weights_keep", "rope_dim", "kv_rank", *RECIPE, "layers", "pairs")
 
 _HEADING = (
     '<div class="pagehead"><h1>New conversion</h1><a href="/sweep">several budgets at once: sweep</a></div>'
@@ -136,6 +136,8 @@ def _form() -> Layout:
         layout.notes["preset"] = gr.HTML(elem_id="preset-note")
         layout.inputs["keep"] = fields.keep_slider()
         layout.notes["keep"] = gr.HTML(elem_id="wrong-budget")
+        layout.inputs |= fields.weights_boxes()
+        layout.notes["weights_keep"] = gr.HTML(elem_id="wrong-weights")
         with gr.Accordion("Tune", open=False) as layout.folded["Tune"]:
             tuned, beside, layout.tuning = tune_boxes()
         with gr.Accordion("All stages", open=False) as layout.folded["All stages"]:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.services.estimate import Estimate
 from app.ui.components import fields
+from app.ui.components.chips import term
 from app.ui.components.facts import facts_line
 from app.ui.components.messages import problem
 from app.ui.form import RECIPE, Form
@@ -15,6 +16,10 @@ from app.ui.strings import BUDGET_OVERRIDDEN, NOTHING_TO_SELECT, RANKS_HELD, REC
 from core.facts import Problem
 from core.presets import PRESETS
 
+WEIGHTS_NOTE = (
+    f'<p class="caption">Of the {term("linear layers", "weights_keep")} of all decoder layers, keys and '
+    f"values among them; each that shrinks becomes two factors with a {term('junction', 'junction')}.</p>"
+)
 # slots of the boxes under Tune
 _TUNED = {"layer_ranks", "rope_pairs", "rope_dim", "kv_rank", "calibration", "tokens"}
 
@@ -24,7 +29,7 @@ def slot_of(name: str) -> str:
     first, _, rest = name.partition(".")
     if first == "recipe":
         return rest if rest in RECIPE else "preset"
-    if first in ("keep", "rope_dim", "kv_rank", "preset", "layer_ranks", "rope_pairs"):
+    if first in ("keep", "weights_keep", "rope_dim", "kv_rank", "preset", "layer_ranks", "rope_pairs"):
         return first
     if first == "calibration" and rest.endswith("tokens"):
         return "tokens"
@@ -45,6 +50,8 @@ def notes(form: Form, answer: Estimate, slots: list[str]) -> list[str]:
         words["layer_ranks"] = f'<p class="caption">{SPREAD[answer.allocation]}</p>'
     if form.is_budget_overridden:
         words["keep"] = f'<p class="caption">{BUDGET_OVERRIDDEN}</p>'
+    if form.has_weights:
+        words["weights_keep"] = WEIGHTS_NOTE
     return [problem(wrong[slot]) if slot in wrong else words.get(slot, "") for slot in slots]
 
 
@@ -69,4 +76,4 @@ def boxes(form: Form, answer: Estimate) -> list[Any]:
     counts = "per head" if form.values["rope_mix"] == "none" else "shared"
     # what an earlier layout was given would be refused by one that has no rotary dims
     rope_dim = fields.rope_dim_box(counts) if form.has_rope_dim else fields.rope_dim_box("none", value=None)
-    return [rope_dim, fields.fisher_box(answer.spec is None or answer.spec.recipe.needs_fisher)]
+    return [rope_dim, fields.fisher_box(answer.spec is None or answer.spec.needs_fisher)]

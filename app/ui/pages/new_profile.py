@@ -49,6 +49,9 @@ def shown_offer(workbench: Workbench, found: Estimate) -> list[Any]:
     job = profile_job(workbench, facts)
     if job is not None and is_under_way(job):
         return [profile_progress(job), gr.Button(visible=False), gr.Timer(active=True)]
+    if spec is not None and spec.weights_keep is not None:
+        # it would foresee nothing of smaller weights, and their calibration is not in it
+        return [profile_progress(job), gr.Button(visible=False), gr.Timer(active=False)]
     seconds = profile_seconds(workbench, spec, facts) if spec else None
     return [
         profile_progress(job),
