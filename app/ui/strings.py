@@ -89,7 +89,7 @@ NO_JOBS = "Nothing has been converted yet. The demo takes a few minutes and need
 NO_MATCH = "No job matches this filter."
 NO_WORKER = "no worker"
 NOTHING_TO_SELECT = "No effect in the pre-rope layout: every pair keeps its rotation."
-WEIGHTS_INFO = "linear layers become smaller matrices: less memory, fewer FLOPs at every token"
+WEIGHTS_INFO = "the linear layers become factors: fewer bytes to load, fewer FLOPs in them at every token"
 NO_WEIGHTS = "No effect while the weights stay whole: tick 'Shrink the weights, too' above."
 BUDGET_OVERRIDDEN = "The widths are set under Tune: the slider is not used."
 

@@ -107,11 +107,9 @@ def _weights(spec: JobSpec) -> str:
     """The other budget and its paper, when there was one."""
     if spec.weights_keep is None:
         return ""
-    cache = (
-        "the widths of the cache" if spec.keep is None else f"{100 * spec.keep:g} % of the bytes of the cache"
-    )
+    cache = "the widths of the cache" if spec.keep is None else f"{100 * spec.keep:g} % of the cache"
     return (
-        f"\nIt was made under two budgets: {cache}, and {100 * spec.weights_keep:g} % of the\nparameters of "
+        f"\nIt was made under two budgets: {cache}, and {100 * spec.weights_keep:g} % of the parameters of\n"
         "the decoder's linear layers, which were factored as in LatentLLM (arXiv 2505.18413).\n"
     )
 

@@ -60,9 +60,10 @@ def _glance(estimate: Estimate, plan: Plan, change: str) -> str:
     """The answer in one line, for a narrow screen on which the card is below what is tuned."""
     found = estimate.prediction
     loss = f"<span>perplexity about {_factor(found.loss)}</span>" if found else ""
-    weights = f"<span>weights {_change(plan.linears_before, plan.linears_after)}</span>"
     words = f"<b>{size(plan.kv_bytes_per_token_after)}</b><span>{change}</span>"
-    words += (weights if plan.linears_before else "") + loss
+    if plan.linears_before:
+        words += f"<span>weights {_change(plan.linears_before, plan.linears_after)}</span>"
+    words += loss
     return f'<div class="glance" aria-hidden="true">{words}</div>'
 
 

@@ -41,9 +41,11 @@ def _box(name: str) -> Any:
     }
     if name in STAGES:
         stage = STAGES[name]
+        # its heading says so
+        question = stage.question.removesuffix(" (weights_keep)")
         coming = f" Coming: {', '.join(stage.planned)}." if stage.planned else ""
         choices = [(f"{choice}: {about}", choice) for choice, about in stage.ready.items()]
-        return gr.Dropdown(choices, value=value, info=f"{stage.question}{coming}", **words)
+        return gr.Dropdown(choices, value=value, info=f"{question}{coming}", **words)
     info = _INFO.get(name, Recipe.model_fields[name].description)
     if offered := get_args(Recipe.model_fields[name].annotation):
         return gr.Radio(list(offered), value=value, info=info, **words)
