@@ -25,7 +25,7 @@ def _verifies_warm(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("warm_verification")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_spec(sample_text: Path) -> Callable[..., JobSpec]:
     """A spec of a tiny model with small texts; evaluation is off unless asked for."""
 

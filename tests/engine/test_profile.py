@@ -2,6 +2,7 @@
 """A profile is made once, predicts every budget, and spares conversions their calibration."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,13 @@ class Silent:
 def home(tmp_path: Path) -> Settings:
     # the same home as convert_to's
     return Settings(data_dir=tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def made(tiny_spec: Make, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A profile to look at, and to copy."""
+    home = Settings(data_dir=tmp_path_factory.mktemp("made"))
+    return make_profile(tiny_spec(tiny_checkpoint), home, Silent(), NeverCancel())
 
 
 def test_a_profile_predicts_and_is_found_again(
@@ -67,10 +75,8 @@ def test_a_profile_predicts_and_is_found_again(
     assert make_profile(spec, home, Silent(), NeverCancel()) == folder
 
 
-def test_the_stored_points_are_what_was_measured(
-    tiny_spec: Make, tiny_checkpoint: Path, home: Settings
-) -> None:
-    found = load_profile(make_profile(tiny_spec(tiny_checkpoint), home, Silent(), NeverCancel()))
+def test_the_stored_points_are_what_was_measured(made: Path) -> None:
+    found = load_profile(made)
     for curves in found.recipes:
         budgets, others = curves.points[: len(FITTED)], curves.points[len(FITTED) :]
         assert [point.keep for point in budgets] == pytest.approx(FITTED, abs=0.02)
@@ -87,16 +93,15 @@ def test_the_stored_points_are_what_was_measured(
 
 
 def test_stopping_a_profile_changes_no_byte(
-    tiny_spec: Make, tiny_checkpoint: Path, tmp_path: Path, home: Settings
+    tiny_spec: Make, tiny_checkpoint: Path, tmp_path: Path, made: Path
 ) -> None:
     spec = tiny_spec(tiny_checkpoint)
-    whole = make_profile(spec, home, Silent(), NeverCancel())
     for checks in (2, 7, 12):
         other = Settings(data_dir=tmp_path / f"home-{checks}")
         with pytest.raises(Cancelled):
             make_profile(spec, other, Silent(), CancelAfter(checks + 1))
         resumed = make_profile(spec, other, Silent(), NeverCancel())
-        assert (resumed / FILE).read_bytes() == (whole / FILE).read_bytes()
+        assert (resumed / FILE).read_bytes() == (made / FILE).read_bytes()
 
 
 def test_a_damaged_profile_is_named(tmp_path: Path) -> None:
@@ -108,10 +113,10 @@ def test_a_damaged_profile_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["{", '{"version": 1}'])
 def test_a_damaged_profile_is_made_again(
-    content: str, tiny_spec: Make, tiny_checkpoint: Path, home: Settings
+    content: str, tiny_spec: Make, tiny_checkpoint: Path, home: Settings, made: Path
 ) -> None:
     spec = tiny_spec(tiny_checkpoint)
-    folder = make_profile(spec, home, Silent(), NeverCancel())
+    folder = shutil.copytree(made, home.home / "profiles" / made.name)
     whole = (folder / FILE).read_text()
     (folder / FILE).write_text(content)
     assert find_statistics(home.home, load_fingerprint(whole), 0) is None
