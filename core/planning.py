@@ -207,8 +207,7 @@ def _context_problems(spec: JobSpec, facts: ModelFacts) -> list[Problem]:
     return [
         Problem(
             message=f"{field} is {context}, and the model has learned {facts.max_context} positions",
-            hint=f"choose {facts.max_context} or less",
-            field=field,
+            hint=f"set {field} to {facts.max_context} or less, in the recipe's text or as an option",
         )
         for field, context in asked.items()
         if context > facts.max_context

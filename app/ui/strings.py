@@ -138,10 +138,7 @@ NO_PROFILE = (
 )
 PAIRS_TOGGLE = "Outlined pairs keep their rotation. Click one to drop it, or another to keep it."
 PAIRS_EXACT = "Every pair keeps its rotation in this layout: there is nothing to choose, only to see."
-PAIRS_UNKNOWN = (
-    "What each rotary pair contributes is known once the model has a profile of this recipe. "
-    "A model whose positions are learned has no rotary pairs."
-)
+PAIRS_UNKNOWN = "What each rotary pair contributes is known once the model has a profile of this recipe."
 NO_PAIRS = "Positions are learned: this model has no rotary pairs, and none of its cache goes to them."
 RANKS_HELP = (
     "Drag a bar, or use the arrow keys. What is set by hand is locked; dashes are the slider's ranks."

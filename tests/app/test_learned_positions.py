@@ -16,9 +16,10 @@ from app.services.tuning import pair_scores
 from app.services.workbench import Workbench
 from app.ui.components.facts import facts_line
 from app.ui.components.model import model_facts
-from app.ui.components.pair_map import shown_kept, shown_map
+from app.ui.form import Form, initial
 from app.ui.pages.job_figures import fill
 from app.ui.pages.model_figures import CONTRIBUTION, DAMAGE, SUMMED, pair_choices, pair_plot, spectra_plots
+from app.ui.pages.new_pairs import NOTHING_SENT, pair_updates
 from app.ui.strings import NO_PAIRS
 from core import kinds
 from core.events import NeverCancel
@@ -67,9 +68,9 @@ def test_the_new_page_has_a_plan_a_prediction_and_no_pair_to_choose(
     tighter = estimate(bench, request | {"keep": 0.25}, 128, 2)
     assert tighter.prediction is not None
     assert tighter.prediction.loss > 1e-3
-    view = pair_scores(bench, "", "", request)
-    assert shown_map(view, "any") is None
-    assert shown_kept(view) == {"kept": []}
+    assert pair_scores(bench, "", "", request) is None
+    changes, _ = pair_updates(bench, Form(initial()).with_values(model=asked["model"]), found, NOTHING_SENT)
+    assert changes["map"] == {"words": NO_PAIRS}
 
 
 def test_the_models_page_says_that_positions_are_learned(bench: Workbench, asked: dict[str, Any]) -> None:

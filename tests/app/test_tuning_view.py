@@ -12,6 +12,7 @@ from app.ui.components.sensitivity import sensitivity
 from app.ui.components.targets import read_target
 from app.ui.form import Form, initial
 from app.ui.format import THIN, flops
+from app.ui.strings import PAIRS_UNKNOWN
 from app.ui.tuned import by_slider, of_pairs, of_ranks
 from core.errors import SpecError
 
@@ -74,7 +75,7 @@ def test_the_heatmap_says_what_its_colours_mean() -> None:
     exact = shown_map(view.model_copy(update={"meaning": "exact"}), "key")
     assert exact is not None
     assert not exact["drops"]
-    assert shown_map(None, "key") is None
+    assert shown_map(None, "key") == {"words": PAIRS_UNKNOWN}
     assert shown_kept(None) == {"kept": []}
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 
 from app.services.tuning import PairView
 from app.ui.plots.rope_meaning import MEANINGS
-from app.ui.strings import PAIRS_EXACT, PAIRS_TOGGLE, PAIRS_UNKNOWN
+from app.ui.strings import NO_PAIRS, PAIRS_EXACT, PAIRS_TOGGLE, PAIRS_UNKNOWN
 from app.ui.tuned import by_rule
 
 
@@ -25,14 +25,16 @@ def pair_editor() -> gr.HTML:
         elem_id="pair-map",
         map=None,
         solved={"kept": []},
-        unknown=PAIRS_UNKNOWN,
     )
 
 
-def shown_map(view: PairView | None, key: str) -> dict[str, Any] | None:
-    """What the colours mean, which does not move with the slider; `key` changes when they do."""
+def shown_map(view: PairView | None, key: str, has_pairs: bool = True) -> dict[str, Any]:
+    """What the colours mean, which does not move with the slider; `key` changes when they do.
+
+    Without a view, or rotary pairs in the model, what is said in its place.
+    """
     if view is None:
-        return None
+        return {"words": PAIRS_UNKNOWN if has_pairs else NO_PAIRS}
     found = MEANINGS[view.meaning]
     return {
         "key": key,

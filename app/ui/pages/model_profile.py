@@ -150,7 +150,7 @@ def _filled(workbench: Workbench, name: str, boxes: int) -> list[Any]:
         *state,
         gr.Column(visible=True),
         gr.Radio([(preset_title(one), one) for one in presets], value=first or None),
-        gr.Radio(by, value=by[0][1] if by else None),
+        gr.Radio(by, value=by[0][1] if by else None, visible=bool(by)),
         *model_figures.spectra_plots(profile, facts, first),
         *model_figures.pair_plot(profile, facts, model_figures.CONTRIBUTION, model_figures.SUMMED),
     ]

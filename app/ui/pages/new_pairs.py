@@ -21,12 +21,13 @@ def pair_updates(
 ) -> tuple[dict[str, Any], Sent]:
     """(properties that changed, what is sent by now)."""
     view = _view(workbench, form, found)
-    key = _key(found, view)
+    has_pairs = found.facts is None or found.facts.rotary_dim > 0
+    key = _key(found, view) if has_pairs else "no pairs"
     kept = shown_kept(view)
     now = (key, json.dumps(kept["kept"]))
     changes: dict[str, Any] = {}
     if now[0] != sent[0]:
-        changes["map"] = shown_map(view, key)
+        changes["map"] = shown_map(view, key, has_pairs)
     if now[1] != sent[1]:
         changes["solved"] = kept
     return changes, now

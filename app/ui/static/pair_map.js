@@ -10,7 +10,7 @@ window.mlaPairMap = (element, trigger, props, watch) => {
   const root = element.querySelector(".pm");
   let row = -1, at = null, focused = false, told = false, built = "", values = [], low = 0, high = 1;
 
-  const map = () => props.map || null;
+  const map = () => (props.map?.scores ? props.map : null);
   const solved = () => props.solved || { kept: [] };
   const sameShape = (kept) => kept?.length === map().scores.length && kept[0]?.length === map().scores[0].length;
   const kept = () => (sameShape(props.value?.kept) ? props.value.kept : solved().kept);
@@ -143,7 +143,7 @@ window.mlaPairMap = (element, trigger, props, watch) => {
   };
 
   const draw = () => {
-    if (!map()) { built = ""; root.replaceChildren(); make("p", "caption", root).textContent = props.unknown; return; }
+    if (!map()) { built = ""; root.replaceChildren(); make("p", "caption", root).textContent = props.map?.words ?? ""; return; }
     const key = `${map().key}`;
     if (built !== key) { built = key; row = -1; at = null; build(); measure(); say(); }
     root.classList.toggle("exact", !map().drops);
