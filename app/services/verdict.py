@@ -53,7 +53,7 @@ def _size(metrics: Mapping[str, float]) -> str:
 
 def _weights(metrics: Mapping[str, float]) -> str:
     found = linear_savings(metrics)
-    return f", and {100 * found.share:.0f} % of its linear layers are gone" if found else ""
+    return f", and {100 * found.share:.0f} % of the linear layers are gone" if found else ""
 
 
 def _ratio(ratio: float) -> str:

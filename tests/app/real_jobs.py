@@ -34,11 +34,16 @@ def tiny_request(text: Path, preset: str, keep: float, **fields: Any) -> JobSpec
 
 def run_job(bench: Workbench, spec: JobSpec) -> str:
     """Queue, claim, run in this process, finish; the id."""
-    job = bench.store.submit(spec)
-    bench.store.claim(job.id, "worker", 1000)
-    folder = bench.settings.jobs_dir / job.id
+    return work_off(bench, bench.store.submit(spec).id)
+
+
+def work_off(bench: Workbench, job: str) -> str:
+    """What a worker does with a queued job; its id."""
+    spec = bench.store.get(job).spec
+    bench.store.claim(job, "worker", 1000)
+    folder = bench.settings.jobs_dir / job
     workspace = Workspace(work=folder / "work", result=folder / "result")
-    kinds.run(spec, workspace, RecordSink(bench, job.id), NeverCancel(), bench.settings)
-    assert bench.store.enter_verifying(job.id, "worker")
-    assert bench.store.finish(job.id, "worker", describe(workspace.result), 1_000_000)
-    return job.id
+    kinds.run(spec, workspace, RecordSink(bench, job), NeverCancel(), bench.settings)
+    assert bench.store.enter_verifying(job, "worker")
+    assert bench.store.finish(job, "worker", describe(workspace.result), 1_000_000)
+    return job

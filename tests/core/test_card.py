@@ -138,6 +138,20 @@ def test_it_holds_the_recipe_and_code_to_load_it_and_no_path(
     assert code.index("read it, then allow it") < code.index("trust_remote_code=True")
 
 
+def test_both_budgets_are_said_with_the_paper_of_the_second(
+    card_of: Callable[..., str], model: Path, text: Path
+) -> None:
+    spec = spec_of(model, "quality", text, weights_keep=0.75)
+    plan = make_plan(spec, read_facts(str(model)))
+    both = card_of(spec)
+    assert "50 % of the cache, and 75 % of the parameters" in both
+    assert "LatentLLM (arXiv 2505.18413)" in both.split("| | original")[0]
+    assert f"| {plan.linears_before:,} | {plan.linears_after:,} |" in both
+    cache_alone = card_of(spec_of(model, "quality", text)).split("| | original")[0]
+    assert "budgets" not in cache_alone
+    assert "LatentLLM" not in cache_alone
+
+
 @pytest.mark.parametrize(
     ("files", "name", "words"),
     [

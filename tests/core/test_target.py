@@ -73,3 +73,11 @@ def test_without_a_profile_that_knows_the_recipe_it_is_refused(facts: ModelFacts
 def test_a_target_must_be_a_loss(facts: ModelFacts, most: float) -> None:
     with pytest.raises(SpecError, match="max_loss must be above 0"):
         keep_for_loss(JobSpec(recipe=PRESETS["quality"].recipe), facts, profile_of(facts), most)
+
+
+def test_no_loss_can_be_aimed_at_beside_a_budget_of_weights(facts: ModelFacts) -> None:
+    """The profile knows the recipe, and still not what smaller weights lose: that is said, not left out."""
+    spec = JobSpec(recipe=PRESETS["quality"].recipe, weights_keep=0.8)
+    with pytest.raises(SpecError, match="while weights_keep is set") as refused:
+        keep_for_loss(spec, facts, profile_of(facts), 0.5)
+    assert "leave weights_keep empty" in refused.value.hint
