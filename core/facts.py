@@ -15,6 +15,7 @@ from core.model_config import (
     Dimensions,
     dimensions,
     integer,
+    model_type_of,
     read_config,
     rope_parameters,
     rope_tables,
@@ -109,8 +110,7 @@ def facts_of(located: Located, tensors: Mapping[str, TensorInfo]) -> ModelFacts:
     try:
         return _facts(located, tensors, config, text)
     except ModelError as error:
-        family = find_architecture(str(text.get("model_type", "unknown")))
-        if "model_type" in config and (family is None or text is not config):
+        if "model_type" in config and find_architecture(model_type_of(config)) is None:
             problem = _unknown_family(config)
             raise ModelError(problem.message, hint=problem.hint, field="model") from error
         raise
@@ -119,11 +119,10 @@ def facts_of(located: Located, tensors: Mapping[str, TensorInfo]) -> ModelFacts:
 def _facts(
     located: Located, tensors: Mapping[str, TensorInfo], config: dict[str, Any], text: dict[str, Any]
 ) -> ModelFacts:
-    model_type = str(text.get("model_type", "unknown"))
+    model_type = model_type_of(config)
     family = find_architecture(model_type)
-    is_text = text is config
     if family is not None:
-        text, tensors = family.read_config(text), current_names(tensors, family)
+        text, tensors = family.read_config(config), current_names(tensors, family)
     size, rope = dimensions(text, family), rope_parameters(text)
     dtype = _main_dtype(tensors)
     numbers = full_numbers(size.kv_heads, size.head_dim)
@@ -154,7 +153,7 @@ def _facts(
         softcap=text.get(family.softcap) if family is not None else None,
         kv_numbers_per_layer=numbers,
         kv_bytes_per_token=size.layers * numbers * DTYPE_BYTES.get(dtype, 2),
-        problems=tuple(_problems(config, text, family if is_text else None, tensors, dtype, size)),
+        problems=tuple(_problems(config, text, family, tensors, dtype, size)),
     )
 
 

@@ -39,6 +39,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def model_type_of(config: Mapping[str, Any]) -> str:
+    """The model_type of config.json; "llava+llama" for a model whose text_config is of another type."""
+    text = config.get("text_config")
+    own = str(config.get("model_type", "unknown"))
+    return f"{own}+{text.get('model_type', 'llama')}" if isinstance(text, dict) else own
+
+
 def dimensions(text: Mapping[str, Any], family: Architecture | None) -> Dimensions:
     """Sizes from the config `family` reads; raises ModelError when one is missing or no number."""
     heads, hidden = integer(text, "num_attention_heads"), integer(text, "hidden_size")
@@ -105,4 +112,13 @@ def unusable(key: str) -> ModelError:
     )
 
 
-__all__ = ["Dimensions", "dimensions", "integer", "read_config", "rope_parameters", "rope_tables", "unusable"]
+__all__ = [
+    "Dimensions",
+    "dimensions",
+    "integer",
+    "model_type_of",
+    "read_config",
+    "rope_parameters",
+    "rope_tables",
+    "unusable",
+]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from core.arch import Architecture
 from core.calibrate.states import StateFiles, in_batches
 from core.convert import LatentLayer
-from core.modeling import MLAConfig, MLAForCausalLM
+from core.modeling import MLAConfig, class_of
 from core.weights.skeleton import Skeleton, fill
 
 # sums over many tokens; the products of one batch are float32
@@ -69,7 +69,7 @@ class OutputRefit:
         self._models: dict[str, Any] = {}
         for name, config in configs.items():
             with torch.device("meta"):
-                self._models[name] = MLAForCausalLM(config).float()
+                self._models[name] = class_of(config)(config).float()
 
     @torch.no_grad()
     def advance(self, index: int, latent: Mapping[str, LatentLayer]) -> dict[str, LatentLayer]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from core.arch import Architecture
 from core.convert import LatentLayer
-from core.modeling import MLAConfig, MLAForCausalLM
+from core.modeling import MLAConfig, class_of
 from core.weights.skeleton import Skeleton, fill
 
 # rows of logits held at once for the original and each candidate: 67 MB each at a vocabulary of 131,072
@@ -35,7 +35,7 @@ class Trial:
         self._models: dict[str, Any] = {}
         for name, config in configs.items():
             with torch.device("meta"):
-                self._models[name] = MLAForCausalLM(config).float()
+                self._models[name] = class_of(config)(config).float()
         self._original = skeleton.embed(windows).to(skeleton.device)
         self._hidden = {name: self._original for name in configs}
 

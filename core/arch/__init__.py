@@ -7,6 +7,7 @@ from core.arch.gemma3 import GEMMA3
 from core.arch.gpt2 import GPT2
 from core.arch.gpt_neox import GPT_NEOX
 from core.arch.llama import LLAMA
+from core.arch.llava import LLAVA
 from core.arch.mistral import MISTRAL
 from core.arch.mixtral import MIXTRAL
 from core.arch.opt import OPT
@@ -29,11 +30,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     MIXTRAL,
     QWEN2_MOE,
     QWEN3_MOE,
+    *LLAVA,
 )
 
 
 def find_architecture(model_type: str) -> Architecture | None:
-    """The family that declares `model_type`, or None when there is none."""
+    """The family that declares `model_type` (see core/model_config.py), or None when there is none."""
     return next((family for family in ARCHITECTURES if model_type in family.model_types), None)
 
 

@@ -102,6 +102,8 @@ class Architecture:
     # (gate or "", up, down) inside a layer; None where they are fused or a mixture of experts
     mlp: tuple[str, str, str] | None = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
     experts: Experts | None = None
+    # a vision tower feeds the language model; config.json has the latter's under text_config
+    sees_images: bool = False
     # the config key that says how much of the attention weights is dropped in training
     dropout: str = "attention_dropout"
     # (name used here, name in config.json), and what is meant when config.json leaves a key out
@@ -130,6 +132,7 @@ class Architecture:
 
     def read_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The keys of config.json under the names used here, what it leaves out filled in."""
+        config = config["text_config"] if self.sees_images else config
         found = {**dict(self.config_defaults), **config}
         for name, theirs in self.config_names:
             if theirs in config:

@@ -10,7 +10,7 @@ from transformers import DynamicCache, PreTrainedConfig
 from core.arch import find_architecture
 from core.errors import VerificationError
 from core.kv_budget import full_numbers, latent_numbers
-from core.model_config import dimensions
+from core.model_config import dimensions, model_type_of
 from core.modeling import MLAConfig
 
 
@@ -22,7 +22,7 @@ def formula_kv_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
             for shape in config.shapes()
         )
     else:
-        family, said = find_architecture(config.model_type), config.to_dict()
+        family, said = find_architecture(model_type_of(config.to_dict())), config.to_dict()
         size = dimensions(family.read_config(said) if family else said, family)
         numbers = size.layers * full_numbers(size.kv_heads, size.head_dim)
     return numbers * dtype.itemsize
@@ -36,7 +36,7 @@ def measure_kv_bytes(model: Any, tokens: int = 64) -> int:
     VerificationError when the total is not a multiple of `tokens`.
     """
     cache = DynamicCache()
-    ids = torch.arange(tokens, device=model.device)[None] % model.config.vocab_size
+    ids = torch.arange(tokens, device=model.device)[None] % model.config.get_text_config().vocab_size
     model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     total = held_bytes(cache)
     if total % tokens:

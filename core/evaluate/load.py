@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from core.errors import ModelError
 from core.model_config import read_config
-from core.modeling import MLAConfig, MLAForCausalLM
+from core.modeling import MLAConfig, class_of
 
 
 def is_converted(folder: Path) -> bool:
@@ -23,7 +23,7 @@ def load_model(folder: Path, *, dtype: torch.dtype | None, device: str | torch.d
 
     Raises ModelError when the files cannot be loaded.
     """
-    family: Any = MLAForCausalLM if is_converted(folder) else AutoModelForCausalLM
+    family = _class_of(folder)
     try:
         model, found = family.from_pretrained(
             folder,
@@ -42,3 +42,11 @@ def load_model(folder: Path, *, dtype: torch.dtype | None, device: str | torch.d
             hint="convert or fetch it again",
         )
     return model.to(device).eval()
+
+
+def _class_of(folder: Path) -> Any:
+    """What loads the folder: this program's own class for a converted model."""
+    said = read_config(folder)
+    if said.get("model_type") == MLAConfig.model_type:
+        return class_of(MLAConfig.from_pretrained(folder, local_files_only=True))
+    return AutoModelForImageTextToText if "vision_config" in said else AutoModelForCausalLM

@@ -34,7 +34,7 @@ class WholeModel:
         self._decoder = model.get_decoder()
         self._head = model.get_output_embeddings()
         self._device = model.device
-        self._softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
+        self._softcap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         self._check(model)
 
     @torch.no_grad()
@@ -49,7 +49,7 @@ class WholeModel:
 
     @torch.no_grad()
     def _check(self, model: Any) -> None:
-        window = torch.arange(_CHECKED_TOKENS) % model.config.vocab_size
+        window = torch.arange(_CHECKED_TOKENS) % model.config.get_text_config().vocab_size
         own = model(window[None].to(self._device), use_cache=False).logits[0]
         ours = self.logits(self.hidden(window))
         # a broken model gives NaN on both sides: that is for the figures to show

@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.arch import find_architecture
 from core.calibrate.text import text_parts
 from core.export.card_words import limits, stage_table
 from core.export.licence import licence_of
@@ -45,16 +46,7 @@ The cache figures are the formula's, and a real cache was measured to agree with
 
 ## Load
 
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "."  # this folder
-# the model's code is modeling_mla.py in this folder: read it, then allow it
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype="auto")
-inputs = tokenizer("The capital of France is", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
-```
+{load}
 
 ## Licence
 
@@ -68,6 +60,30 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 
 `conversion.json` holds the plan of every layer, the hashes of the original and the package versions.
 """
+
+_LOAD = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # this folder
+# the model's code is modeling_mla.py in this folder: read it, then allow it
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype="auto")
+inputs = tokenizer("The capital of France is", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))
+```"""
+_LOAD_SEEING = """```python
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+folder = "."  # this folder
+# the model's code is modeling_mla.py in this folder: read it, then allow it
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, dtype="auto")
+inputs = processor(images=Image.open("picture.png"), text="<image> This is", return_tensors="pt")
+print(processor.decode(model.generate(**inputs, max_new_tokens=20)[0]))
+```
+
+The calibration text had no images in it; vision tower and projector are the original's, byte for byte."""
 
 
 def write_card(
@@ -97,6 +113,7 @@ def write_card(
         calibration=_calibration(public),
         stages=stage_table(spec),
         limits=limits(public, plan, "perplexity" in metrics),
+        load=_LOAD_SEEING if _sees_images(facts) else _LOAD,
         licence=licence.sentences,
         spec=public.model_dump_json(indent=2),
     )
@@ -118,6 +135,12 @@ def _linears(plan: Plan) -> str:
     if not plan.linears_before:
         return ""
     return f"| of them in linear layers of the decoder | {plan.linears_before:,} | {plan.linears_after:,} |\n"
+
+
+def _sees_images(facts: ModelFacts) -> bool:
+    """Whether the model takes images beside text."""
+    family = find_architecture(facts.model_type)
+    return family is not None and family.sees_images
 
 
 def _preset(spec: JobSpec) -> str:

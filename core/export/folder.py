@@ -27,6 +27,8 @@ _COPIED = (
     "chat_template.jinja",
     "chat_template.json",
     "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
 )
 # what config.json says of the original's files rather than of the model
 _NOT_MODEL = ("_name_or_path", "_model_name_or_path", "architectures", "auto_map", "transformers_version")
@@ -48,10 +50,11 @@ def mla_config(facts: ModelFacts, plan: Plan) -> MLAConfig:
         mla_rotary=family.rotary,
         mla_dropout=family.dropout,
     )
-    config.architectures = ["MLAForCausalLM"]
+    kind = "ForImageTextToText" if family.sees_images else "ForCausalLM"
+    config.architectures = [f"MLA{kind}"]
     config.auto_map = {
         "AutoConfig": "modeling_mla.MLAConfig",
-        "AutoModelForCausalLM": "modeling_mla.MLAForCausalLM",
+        f"AutoModel{kind}": f"modeling_mla.MLA{kind}",
     }
     config.dtype = plan.dtype
     return config

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from core.arch import Architecture
-from core.modeling import MLAConfig, MLAForCausalLM
+from core.modeling import MLAConfig, class_of
 from core.weights.experts import stacked
 from core.weights.skeleton import Skeleton, fill
 from core.weights.tensors import TORCH_DTYPES, TensorSource
@@ -29,7 +29,7 @@ class Probe:
         self, folder: Path, config: MLAConfig, skeleton: Skeleton, family: Architecture, dtype: str
     ) -> None:
         with torch.device("meta"):
-            model: Any = MLAForCausalLM(config)
+            model: Any = class_of(config)(config)
         self._model = model.to(TORCH_DTYPES[dtype])
         self._folder = folder
         self._skeleton = skeleton

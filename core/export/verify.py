@@ -111,7 +111,9 @@ def _load(folder: Path) -> Any:
     sys.modules["modeling_mla"] = module
     spec.loader.exec_module(module)
     config = module.MLAConfig.from_pretrained(folder, local_files_only=True)
-    return module.MLAForCausalLM.from_pretrained(folder, config=config, dtype="auto", local_files_only=True)
+    return getattr(module, config.architectures[0]).from_pretrained(
+        folder, config=config, dtype="auto", local_files_only=True
+    )
 
 
 def main(folder: Path, expected: Path) -> int:

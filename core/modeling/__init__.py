@@ -11,7 +11,17 @@ from core.modeling.modeling_mla import (
     LatentShape,
     MLAConfig,
     MLAForCausalLM,
+    MLAForImageTextToText,
 )
+
+_CLASSES: dict[str, type[MLAForCausalLM]] = {
+    one.__name__: one for one in (MLAForCausalLM, MLAForImageTextToText)
+}
+
+
+def class_of(config: MLAConfig) -> type[MLAForCausalLM]:
+    """The class that a converted model's config names; a config that names none is a language model's."""
+    return _CLASSES[(config.architectures or ["MLAForCausalLM"])[0]]
 
 
 def export_source() -> Path:
@@ -27,5 +37,7 @@ __all__ = [
     "LatentShape",
     "MLAConfig",
     "MLAForCausalLM",
+    "MLAForImageTextToText",
+    "class_of",
     "export_source",
 ]

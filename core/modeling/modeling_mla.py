@@ -30,7 +30,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.cache_utils import Cache
 
 LATENT_ROPE, PRE_ROPE = "latent+rope", "pre-rope"
@@ -150,11 +157,14 @@ class MLAConfig(PreTrainedConfig):
             # what every config has (dtype, architectures, ...) describes this model and not the original
             own = {field.name for field in fields(PreTrainedConfig)} | {"model_type", "auto_map"}
             base = self.base()
-            inherited = base.to_dict()
+            text = base.get_text_config(decoder=True)
+            inherited = text.to_dict() | base.to_dict()
             # under the names that most families have, whatever this one calls them
-            inherited |= {name: getattr(base, name) for name in COMMON_NAMES}
-            inherited.setdefault("num_key_value_heads", base.num_attention_heads)
+            inherited |= {name: getattr(text, name) for name in COMMON_NAMES}
+            inherited.setdefault("num_key_value_heads", text.num_attention_heads)
             kwargs = {key: value for key, value in inherited.items() if key not in own} | kwargs
+            # of a model that sees images, the configs of its towers
+            kwargs |= {name: getattr(base, name) for name in base.sub_configs}
         super().__post_init__(**kwargs)
 
     def base(self) -> PreTrainedConfig:
@@ -613,6 +623,8 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    # what builds the original
+    _original_class: Any = AutoModelForCausalLM
     # says so to quantisers; the loader also goes by the dtype of the buffer itself (`strict` is for bfloat16)
     _keep_in_fp32_modules_strict = ["inv_freq"]  # noqa: RUF012 - read by transformers
 
@@ -648,12 +660,12 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
         self._tied_weights_keys = base._tied_weights_keys
         self.post_init()
 
-    @staticmethod
-    def _original(config: MLAConfig) -> Any:
+    @classmethod
+    def _original(cls, config: MLAConfig) -> Any:
         """The original architecture, on whatever device and in whatever dtype is active."""
         # SDPA knows no soft-cap, so a model that has one refuses it; its eager masks are added to the scores
         is_capped = any(shape.softcap is not None for shape in config.shapes())
-        return AutoModelForCausalLM.from_config(
+        return cls._original_class.from_config(
             config.base(),
             attn_implementation="eager" if is_capped else config._attn_implementation,
             dtype=torch.get_default_dtype(),
@@ -694,5 +706,38 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
             labels=labels,
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+
+
+class MLAForImageTextToText(MLAForCausalLM):
+    """The original model that sees images, with latent attention in its language tower."""
+
+    _original_class: Any = AutoModelForImageTextToText
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        pixel_values: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """See MLAForCausalLM.forward; pixel_values are what the processor makes of the images."""
+        return super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            labels=labels,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            pixel_values=pixel_values,
             **kwargs,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.activations import ACT2FN
 
 from core.arch import Architecture
@@ -46,7 +46,8 @@ def _empty_model(folder: Path, family: Architecture) -> Any:
         # knows no soft-cap
         config._attn_implementation = "eager" if family.softcap else "sdpa"
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
+            kind: Any = AutoModelForImageTextToText if family.sees_images else AutoModelForCausalLM
+            return kind.from_config(config)
     except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(
             f"transformers cannot build the model of config.json: {error}",
@@ -60,10 +61,10 @@ class Skeleton:
 
     def __init__(self, folder: Path, family: Architecture, device: torch.device) -> None:
         self._model: Any = _empty_model(folder, family)
-        self.config: Any = self._model.config
+        self.config: Any = self._model.config.get_text_config(decoder=True)
         self._source = TensorSource(folder, family)
         self._family = family
-        self._said = self.config.get_text_config(decoder=True).to_dict()
+        self._said = self.config.to_dict()
         self._size = dimensions(family.read_config(read_config(folder)), family)
         self.device = device
         # built outside the meta context: its frequencies are computed, not loaded

@@ -72,9 +72,9 @@ def test_an_index_that_leaves_the_folder_is_refused(
 def test_a_vision_model_around_a_llama_is_refused_by_its_own_name(
     published: Published, facts: Callable[..., ModelFacts], shapes_of: Callable[..., Shapes]
 ) -> None:
-    config = {"model_type": "llava", "text_config": published["small"]}
+    config = {"model_type": "llava_next", "text_config": published["small"]}
     (problem,) = facts(config, shapes=shapes_of(published["small"])).problems
-    assert "'llava'" in problem.message
+    assert "'llava_next'" in problem.message
 
 
 @pytest.mark.parametrize(
