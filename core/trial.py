@@ -5,7 +5,9 @@ The original and every candidate walk through the model side by side; only their
 are in memory. What comes out is KL(original || candidate), the figure a conversion is judged by.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +22,14 @@ from core.weights.skeleton import Skeleton, fill
 HEAD_ROWS = 128
 
 
+@dataclass(frozen=True)
+class TrialScore:
+    """divergence: KL(original || candidate) in nats per token; perplexity_ratio: to the original's."""
+
+    divergence: float
+    perplexity_ratio: float
+
+
 class Trial:
     """Hidden states (windows, context, d) of the original and of every candidate, in float32."""
 
@@ -31,6 +41,7 @@ class Trial:
         windows: Tensor,
     ) -> None:
         self._skeleton = skeleton
+        self._windows = windows
         self._family = family
         self._models: dict[str, Any] = {}
         for name, config in configs.items():
@@ -62,16 +73,30 @@ class Trial:
         """One window at a time: a candidate's attention may be wider than the original's."""
         return torch.cat([self._skeleton.run(index, layer, window[None]) for window in hidden])
 
-    @torch.no_grad()
     def divergences(self) -> dict[str, float]:
         """KL(original || candidate), mean nats per token, once all layers have run."""
+        return {name: found.divergence for name, found in self.scores().items()}
+
+    @torch.no_grad()
+    def scores(self) -> dict[str, TrialScore]:
+        """What every candidate lost on the windows, once all layers have run."""
         norm, head = self._skeleton.final_norm(), self._skeleton.head()
-        total = dict.fromkeys(self._hidden, 0.0)
+        total = {name: [0.0, 0.0] for name in self._hidden}
         rows = self._original.flatten(0, 1)
+        # the last token of a window has no next one
+        following = self._windows.roll(-1, dims=1).flatten().to(rows.device)
+        has_next = torch.ones_like(self._windows, dtype=torch.bool)
+        has_next[:, -1] = False
+        counted = has_next.flatten().to(rows.device)
         for first in range(0, len(rows), HEAD_ROWS):
             part = slice(first, first + HEAD_ROWS)
             expected = head.logits(norm(rows[part])).log_softmax(dim=-1)
             for name, hidden in self._hidden.items():
                 found = head.logits(norm(hidden.flatten(0, 1)[part])).log_softmax(dim=-1)
-                total[name] += float((expected.exp() * (expected - found)).sum())
-        return {name: value / len(rows) for name, value in total.items()}
+                missed = (expected - found).gather(1, following[part, None]).squeeze(1)
+                total[name][0] += float((expected.exp() * (expected - found)).sum())
+                total[name][1] += float(missed[counted[part]].sum())
+        return {
+            name: TrialScore(divergence / len(rows), math.exp(missed / int(counted.sum())))
+            for name, (divergence, missed) in total.items()
+        }

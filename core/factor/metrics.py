@@ -133,6 +133,14 @@ INPUT: Mapping[str, Callable[[InputMoments], Tensor]] = {
 }
 
 
+def squared_input(moments: InputMoments, choice: str) -> Tensor:
+    """P P^T (d, d) of a choice of INPUT, without the root where P is one."""
+    if choice == "root-covariance":
+        return moments.covariance
+    made = INPUT[choice](moments)
+    return made @ made
+
+
 def identity_output(stacked: Stacked, statistics: LayerStatistics) -> Tensor:
     """G = I: every channel of keys and values counts the same."""
     del statistics

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.factor.local import local_factors
-from core.factor.metrics import INPUT, InputMoments, root
+from core.factor.local import gram_factors
+from core.factor.metrics import INPUT, InputMoments, root, squared_input
 from core.factor.sparse import Sparse, low_rank_plus_sparse
 from core.linear.moments import LinearStatistics
 from core.linear.shapes import LinearPlan
@@ -57,9 +57,9 @@ class LinearFactors:
         self.linear = linear
         self._mean = moments.mean if recipe.mean_bias else None
         measured = moments.centred() if recipe.mean_bias else moments
-        self._inputs = INPUT[recipe.linear_input](measured.damped(shrinkage))
+        self._moments, self._choice = measured.damped(shrinkage), recipe.linear_input
         self._output = output
-        self._factors = local_factors(linear.weight.to(WORK), self._inputs, output)
+        self._factors = gram_factors(linear.weight, squared_input(self._moments, self._choice), output)
 
     def at(self, plan: LinearPlan) -> Factored | Linear:
         """The factors that `plan` asks for, or the layer itself where it is left whole."""
@@ -72,7 +72,8 @@ class LinearFactors:
         weight = (
             self._output.diagonal() if self._output is not None and self._output.ndim == 2 else self._output
         )
-        both = low_rank_plus_sparse(self.linear.weight, self._inputs, plan.rank, plan.sparse, weight)
+        inputs = INPUT[self._choice](self._moments)
+        both = low_rank_plus_sparse(self.linear.weight, inputs, plan.rank, plan.sparse, weight)
         bias = self._bias(both.up @ both.down + both.sparse.dense())
         return Factored(both.up, both.down, bias, both.sparse)
 

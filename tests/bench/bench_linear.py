@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fewer parameters in the linear layers: six preconditioners, local against joint, at equal counts.
+
+`python tests/bench/bench_linear.py [share …]`: the demo model with its cache as it is, evaluated in memory
+on held-out windows, every candidate side by side in one walk through the layers. Finished shares are kept in
+build/bench/linear.json; the page is docs/latentllm.md. About 15 minutes a share on 2 cores.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from core.calibrate.layer_statistics import load_statistics  # noqa: E402
+from core.calibrate.steps import calibrate  # noqa: E402
+from core.calibrate.text import read_text  # noqa: E402
+from core.calibrate.tokens import tokenize  # noqa: E402
+from core.convert import convert_layer  # noqa: E402
+from core.evaluate import cut_windows  # noqa: E402
+from core.export.folder import mla_config  # noqa: E402
+from core.export.layout import latent_shape  # noqa: E402
+from core.layer_weights import attention_weights, mlp_weights  # noqa: E402
+from core.linear.allocate import Array, candidates  # noqa: E402
+from core.linear.factoring import Linear, predicted_losses  # noqa: E402
+from core.linear.layer import Measured, SmallerLayer  # noqa: E402
+from core.linear.mlp_step import MlpSample  # noqa: E402
+from core.linear.moments import load_linears  # noqa: E402
+from core.planning import Plan, make_plan  # noqa: E402
+from core.preflight import prepare  # noqa: E402
+from core.presets import spec_from_preset  # noqa: E402
+from core.process import hide_progress_bars  # noqa: E402
+from core.refit import OutputRefit, refit_windows  # noqa: E402
+from core.settings import Settings  # noqa: E402
+from core.spec import JobSpec  # noqa: E402
+from core.trial import Trial  # noqa: E402
+from core.weights.demo import prepare_demo  # noqa: E402
+from core.weights.skeleton import Skeleton  # noqa: E402
+from core.weights.tensors import TensorSource  # noqa: E402
+from core.workspace import Workspace  # noqa: E402
+
+STORE = ROOT / "build" / "bench"
+SHARES = (0.9, 0.8, 0.7, 0.6)
+CALIBRATION = {"tokens": 16_384, "context": 512, "fisher_tokens": 4_096, "refit_tokens": 4_096}
+WINDOWS = 4
+LOCAL = {"linear_form": "local", "linear_allocate": "uniform"}
+# name -> (recipe, refit of the MLP); all at the same number of parameters
+ROWS: dict[str, tuple[dict[str, str], bool]] = {
+    **{
+        f"local, {choice}": (LOCAL | {"linear_input": choice}, False)
+        for choice in ("identity", "diag-hessian", "diag-l1", "diag-l2", "covariance", "root-covariance")
+    },
+    "joint QK and VO, MLP by loss gradients": ({"linear_allocate": "uniform"}, False),
+    "the same, MLP refitted": ({"linear_allocate": "uniform"}, True),
+    "the same, spread by predicted loss": ({"linear_allocate": "loss-aware"}, True),
+}
+
+
+class Table:
+    """The demo's statistics, made once, and every row at a share of the parameters."""
+
+    def __init__(self) -> None:
+        settings = Settings(data_dir=ROOT / "build" / "test-home")
+        prepare_demo(settings)
+        work = STORE / "linear"
+        workspace = Workspace(work=work, result=work / "never")
+        self._ready = prepare(self._spec(0.9, {}), workspace, settings)
+        folder = Path(self._ready.facts.folder)
+        self._source = TensorSource(folder)
+        self._skeleton = Skeleton(folder, self._ready.family, self._ready.device)
+        self._statistics = work / "statistics"
+        ready = self._ready
+        for line in calibrate(self._skeleton, ready.facts, ready.family, ready.sample, self._statistics):
+            print(line, flush=True)
+        held = tokenize(folder, read_text("wikipedia-heldout"))
+        self._windows = cut_windows(held, CALIBRATION["context"], WINDOWS)
+
+    @staticmethod
+    def _spec(share: float, recipe: dict[str, str]) -> JobSpec:
+        # pre-rope at full rank is the original: what is lost is lost in the other linear layers
+        whole = {"layout": "pre-rope", "mean_bias": True, "refit_output": True}
+        return spec_from_preset(
+            "latentllm",
+            keep=1.0,
+            weights_keep=share,
+            recipe=whole | recipe,
+            calibration=CALIBRATION,
+            evaluation=None,
+        )
+
+    def rows(self, share: float) -> dict[str, dict[str, float]]:
+        """Perplexity ratio, KL and parameters of every row."""
+        specs = {name: self._spec(share, recipe) for name, (recipe, _) in ROWS.items()}
+        plans = {name: make_plan(spec, self._ready.facts) for name, spec in specs.items()}
+        for name, spec in specs.items():
+            if spec.recipe.linear_allocate != "uniform":
+                plans[name] = self._spread(spec, plans[name])
+        trial = self._trial(plans)
+        refit = self._refit(plans)
+        for index, layers in self._layers(specs, plans, refit):
+            trial.advance(index, layers)
+            print(f"{share:g}: layer {index}", flush=True)
+        return {
+            name: {
+                "perplexity_ratio": score.perplexity_ratio,
+                "kl": score.divergence,
+                "share": plans[name].linears_after / plans[name].linears_before,
+            }
+            for name, score in trial.scores().items()
+        }
+
+    def _trial(self, plans: dict[str, Plan]) -> Trial:
+        configs = {name: mla_config(self._ready.facts, plan) for name, plan in plans.items()}
+        return Trial(self._skeleton, self._ready.family, configs, self._windows)
+
+    def _refit(self, plans: dict[str, Plan]) -> OutputRefit:
+        """Only its walk over the inputs of the MLPs is used: attention is whole but for its factors."""
+        whole = mla_config(self._ready.facts, next(iter(plans.values())).whole)
+        windows = refit_windows(self._ready.sample.windows, CALIBRATION["refit_tokens"])
+        return OutputRefit(
+            self._skeleton,
+            self._ready.family,
+            {"whole": whole},
+            windows,
+            STORE / "linear" / "refit",
+            sees_mlp=True,
+        )
+
+    def _layers(
+        self, specs: dict[str, JobSpec], plans: dict[str, Plan], refit: OutputRefit
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index in range(self._ready.facts.layers):
+            first = next(iter(plans.values())).layers[index]
+            measured = self._measured(index)
+            latent = convert_layer(
+                attention_weights(
+                    self._source, self._ready.family, self._ready.facts, index, self._ready.device
+                ),
+                measured.attention,
+                self._skeleton.inv_freq,
+                first,
+                next(iter(specs.values())).recipe,
+            )
+            latent = refit.advance(index, {"whole": latent})["whole"]
+            assert refit.mlp_inputs is not None
+            sample = MlpSample(refit.mlp_inputs, self._skeleton.activation())
+            found, shape = {}, latent_shape(self._ready.facts, first)
+            for name, spec in specs.items():
+                smaller = SmallerLayer(latent, self._mlp(index), shape, measured, spec.recipe, 1e-6)
+                found[name] = smaller.at(plans[name].layers[index], sample if ROWS[name][1] else None)
+            yield index, found
+
+    def _spread(self, spec: JobSpec, plan: Plan) -> Plan:
+        """Ranks by predicted loss, tempered."""
+        losses: dict[tuple[int, str], Array] = {}
+        for index in range(len(plan.layers)):
+            weights = self._mlp(index) | self._attention(index)
+            found = predicted_losses(weights, self._measured(index).linears, spec.recipe, 1e-6)
+            losses |= {(index, part): loss.numpy() for part, loss in found.items()}
+        layers = candidates([layer.linears for layer in plan.layers], losses, spec.recipe)["tempered"]
+        ranks = [[one.rank for one in layer] for layer in layers]
+        return make_plan(spec, self._ready.facts, [layer.widths for layer in plan.layers], ranks)
+
+    def _attention(self, index: int) -> dict[str, Linear]:
+        found = attention_weights(
+            self._source, self._ready.family, self._ready.facts, index, self._ready.device
+        )
+        return {"query": Linear(found.q, found.q_bias), "output": Linear(found.o, found.o_bias)}
+
+    def _mlp(self, index: int) -> dict[str, Linear]:
+        return mlp_weights(self._source, self._ready.family, index, self._ready.device)
+
+    def _measured(self, index: int) -> Measured:
+        return Measured(load_statistics(self._statistics, index), load_linears(self._statistics, index))
+
+
+def markdown(found: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The table: rows against shares."""
+    shares = sorted(found, key=float, reverse=True)
+    lines = [
+        "| perplexity ratio (KL) | "
+        + " | ".join(f"-{100 - 100 * float(one):.0f} %" for one in shares)
+        + " |",
+        "|---|" + "--:|" * len(shares),
+    ]
+    for name in ROWS:
+        cells = [
+            f"x{found[one][name]['perplexity_ratio']:.3f} ({found[one][name]['kl']:.3f})" for one in shares
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(words: list[str]) -> None:
+    """Compute the shares that are missing and print the table."""
+    hide_progress_bars()
+    STORE.mkdir(parents=True, exist_ok=True)
+    file = STORE / "linear.json"
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    table: Table | None = None
+    for share in [float(word) for word in words] or SHARES:
+        if f"{share:g}" not in found:
+            table = table or Table()
+            found[f"{share:g}"] = table.rows(share)
+            file.write_text(json.dumps(found, indent=2))
+        print(markdown(found), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
