@@ -34,8 +34,8 @@ def candidates(
             [_Options(one, losses[index, one.part], recipe, temper) for one in layer]
             for index, layer in enumerate(uniform)
         ]
-        price = _price(options, room)
-        found[name] = [tuple(one.at(price) for one in layer) for layer in options]
+        _spend([one for layer in options for one in layer], room)
+        found[name] = [tuple(one.plan for one in layer) for layer in options]
     return found
 
 
@@ -63,22 +63,55 @@ class _Options:
         scale = max(at_uniform, float(losses[0]) * 1e-6, float(np.finfo(np.float64).tiny)) ** -temper
         self._losses = np.append(losses[1:][useful], 0.0) * scale
 
-    def numbers(self, price: float) -> float:
-        """Numbers of the option that is best at `price` nats a number."""
-        return float(self._numbers[self._best(price)])
+        self._chosen = 0
 
-    def at(self, price: float) -> LinearPlan:
-        return self._uniform.at(int(self._ranks[self._best(price)]), self._recipe)
+    @property
+    def numbers(self) -> float:
+        """Numbers of the option that was chosen."""
+        return float(self._numbers[self._chosen])
 
-    def _best(self, price: float) -> int:
-        return int(np.argmin(self._losses + price * self._numbers))
+    @property
+    def plan(self) -> LinearPlan:
+        """The option that was chosen."""
+        return self._uniform.at(int(self._ranks[self._chosen]), self._recipe)
+
+    def choose(self, price: float) -> None:
+        """Take the option that is best at `price` nats a number."""
+        self._chosen = int(np.argmin(self._losses + price * self._numbers))
+
+    def widest(self, room: float) -> tuple[float, int]:
+        """(nats saved a number, option) of the best larger option that takes no more than `room` on top."""
+        more = self._numbers - self.numbers
+        fits = (more > 0) & (more <= room)
+        if not fits.any():
+            return 0.0, self._chosen
+        saved = np.where(fits, self._losses[self._chosen] - self._losses, -1.0) / np.where(fits, more, 1.0)
+        best = int(np.argmax(saved))
+        return float(saved[best]), best
+
+    def take(self, option: int) -> None:
+        """Choose by index, as `widest` gave it."""
+        self._chosen = option
 
 
-def _price(options: Sequence[Sequence[_Options]], room: float) -> float:
-    """The lowest price at which everything fits, found by halving its logarithm."""
+def _spend(options: Sequence[_Options], room: float) -> None:
+    """Choose for all: the lowest price at which everything fits, then what is left goes where it saves most.
+
+    One price alone leaves room: with a block identity the last ranks before the whole are nearly free, so
+    the best option jumps there from far below.
+    """
     low, high = -80.0, 20.0
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        taken = sum(one.numbers(float(np.exp(middle))) for layer in options for one in layer)
-        low, high = (middle, high) if taken > room else (low, middle)
-    return float(np.exp(high))
+        for one in options:
+            one.choose(float(np.exp(middle)))
+        low, high = (middle, high) if sum(one.numbers for one in options) > room else (low, middle)
+    for one in options:
+        one.choose(float(np.exp(high)))
+    while True:
+        left = room - sum(one.numbers for one in options)
+        offers = [(*one.widest(left), one) for one in options]
+        saved, option, best = max(offers, key=lambda offer: offer[0])
+        if saved <= 0:
+            return
+        best.take(option)

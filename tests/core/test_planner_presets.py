@@ -29,7 +29,7 @@ KEEPS = (0.02, 0.05, 0.1, 0.125, 0.1875, 0.25, 0.3125, 0.5, 0.501, 0.68, 0.75, 0
 
 
 def planned(preset: str, facts: ModelFacts, keep: float, **recipe: str) -> Plan:
-    return make_plan(spec_from_preset(preset, keep=keep, recipe=recipe), facts)
+    return make_plan(spec_from_preset(preset, keep=keep, weights_keep=None, recipe=recipe), facts)
 
 
 def full_rank(recipe: Recipe, facts: ModelFacts, rope_dim: int) -> int:

@@ -108,6 +108,8 @@ def test_every_stage_is_a_field_of_the_recipe() -> None:
         "rope_select_start",
         "freqfold",
         "key_weight",
+        "sparse_share",
+        "factor_bits",
         "mean_bias",
         "refit_output",
     }

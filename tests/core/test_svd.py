@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.factor.local import local_factors
-from core.factor.metrics import Stacked
+from core.factor.local import gram_factors, local_factors
+from core.factor.metrics import Stacked, root
 from core.factor.svd import FORM, Factors
 
 # float64 rounding of a product of a few hundred terms of size one
@@ -139,3 +139,30 @@ def test_the_tail_is_the_error_in_both_metrics() -> None:
         error = (weight.sqrt()[:, None] * (matrix - up @ down) @ inputs).square().sum()
         # P has a condition number of 1e4 and is inverted on the way
         assert found.tail(rank) == pytest.approx(float(error), rel=1e-8, abs=1e-8 * found.tail(0))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(30, 20), (20, 30), (20, 20)])
+@pytest.mark.parametrize("weighs", ["not", "channels", "matrix"])
+def test_factors_from_the_gram_matrix_are_those_of_the_svd(rows: int, columns: int, weighs: str) -> None:
+    draw = torch.Generator().manual_seed(rows + columns)
+    matrix = torch.randn(rows, columns, generator=draw, dtype=torch.float64)
+    inputs = torch.randn(200, columns, generator=draw, dtype=torch.float64) * torch.logspace(0, -2, columns)
+    covariance = inputs.T @ inputs / 200
+    channels = torch.rand(rows, generator=draw, dtype=torch.float64) + 0.1
+    weight = {"not": None, "channels": channels, "matrix": torch.diag(channels)}[weighs]
+    expected, found = (
+        local_factors(matrix, root(covariance), weight),
+        gram_factors(matrix, covariance, weight),
+    )
+    for rank in (1, 7, 20):
+        (wanted_up, wanted_down), (up, down) = expected.at(rank), found.at(rank)
+        # squared singular values reach down to 1e-4 of the largest: their vectors are off by 1e-12 of it
+        torch.testing.assert_close(up @ down, wanted_up @ wanted_down, rtol=0, atol=1e-9)
+    torch.testing.assert_close(found.squares, expected.squares, rtol=1e-9, atol=1e-12)
+
+
+def test_all_of_the_gram_factors_is_the_matrix() -> None:
+    draw = torch.Generator().manual_seed(5)
+    matrix, inputs = (torch.randn(rows, 12, generator=draw, dtype=torch.float64) for rows in (9, 50))
+    up, down = gram_factors(matrix, inputs.T @ inputs).at(9)
+    torch.testing.assert_close(up @ down, matrix, rtol=0, atol=1e-10)
