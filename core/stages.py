@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages of a recipe and the cache layout: every published choice, and which can be run today.
+"""The stages of a recipe and the cache layout: every published choice.
 
-A paper is a composition of choices. A choice that is known but not implemented is refused by name, so
-nothing is ever silently ignored.
+A paper is a composition of choices. What is not known is refused by name, so nothing is ever silently
+ignored.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,6 @@ class Stage:
 
     question: str
     ready: Mapping[str, str]
-    planned: tuple[str, ...] = ()
 
 
 STAGES: Mapping[str, Stage] = {
@@ -133,9 +132,8 @@ def check_choice(stage: str, choice: str) -> str:
     known = STAGES[stage]
     if choice in known.ready:
         return choice
-    state = "is not implemented yet" if choice in known.planned else "is not a known choice"
     raise SpecError(
-        f"{stage}: '{choice}' {state}",
+        f"{stage}: '{choice}' is not a known choice",
         hint=f"choose one of: {', '.join(known.ready)}",
         field=f"recipe.{stage}",
     )

@@ -23,7 +23,6 @@ class StageBody(BaseModel):
 
     question: str
     ready: dict[str, str] = Field(description="choice -> what it does")
-    planned: list[str] = Field(description="known, refused until they are implemented")
 
 
 @router.get("/models")
@@ -60,10 +59,7 @@ def list_presets() -> list[Preset]:
 @router.get("/stages")
 def list_stages() -> dict[str, StageBody]:
     """Every stage of a recipe with its choices."""
-    return {
-        name: StageBody(question=one.question, ready=dict(one.ready), planned=list(one.planned))
-        for name, one in STAGES.items()
-    }
+    return {name: StageBody(question=one.question, ready=dict(one.ready)) for name, one in STAGES.items()}
 
 
 @router.post("/plan")

@@ -148,7 +148,7 @@ def test_catalogue_lists_what_can_be_chosen(client: TestClient, tiny_checkpoint:
     }
     stages = client.get("/api/v1/stages").json()
     assert "2-norm" in stages["rope_select"]["ready"]
-    assert "joint-qk" in stages["factor_form"]["planned"]
+    assert "joint" in stages["linear_form"]["ready"]
     assert client.get("/api/v1/models").json()[0] == "demo"
 
 

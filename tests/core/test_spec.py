@@ -11,17 +11,7 @@ from core.presets import DEFAULT_PRESET, PRESETS, find_preset, spec_from_preset
 from core.spec import Calibration, Evaluation, JobSpec, Recipe, parse_spec
 from core.stages import STAGES
 
-PLANNED = [(stage, choice) for stage, known in STAGES.items() for choice in known.planned]
 READY = [(stage, choice) for stage, known in STAGES.items() for choice in known.ready]
-
-
-@pytest.mark.parametrize(("stage", "choice"), PLANNED)
-def test_a_planned_choice_is_refused_by_name_with_what_there_is(stage: str, choice: str) -> None:
-    with pytest.raises(SpecError) as caught:
-        parse_spec({"recipe": {stage: choice}})
-    assert f"'{choice}' is not implemented yet" in caught.value.message
-    assert all(ready in caught.value.hint for ready in STAGES[stage].ready)
-    assert caught.value.field == f"recipe.{stage}"
 
 
 @pytest.mark.parametrize(("stage", "choice"), READY)

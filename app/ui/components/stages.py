@@ -17,7 +17,7 @@ _INFO = {
 
 
 def stage_boxes() -> tuple[dict[str, Any], dict[str, gr.HTML]]:
-    """(boxes, places for problems), both by field; what is planned is named, not offered."""
+    """(boxes, places for problems), both by field."""
     boxes: dict[str, Any] = {}
     notes: dict[str, gr.HTML] = {}
     for title, names in recipe_groups():
@@ -43,9 +43,8 @@ def _box(name: str) -> Any:
         stage = STAGES[name]
         # its heading says so
         question = stage.question.removesuffix(" (weights_keep)")
-        coming = f" Coming: {', '.join(stage.planned)}." if stage.planned else ""
         choices = [(f"{choice}: {about}", choice) for choice, about in stage.ready.items()]
-        return gr.Dropdown(choices, value=value, info=f"{question}{coming}", **words)
+        return gr.Dropdown(choices, value=value, info=question, **words)
     info = _INFO.get(name, Recipe.model_fields[name].description)
     if offered := get_args(Recipe.model_fields[name].annotation):
         return gr.Radio(list(offered), value=value, info=info, **words)
