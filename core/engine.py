@@ -126,6 +126,9 @@ class Conversion:
             total += choosing.step_count(ready.facts.layers)
             finished += choosing.finished_steps()
             steps = chain(steps, choosing.steps())
+        if weighing is not None:
+            total += weighing.step_count(ready.facts.layers)
+            finished += weighing.finished_steps()
         self._stage("calibrating", total, finished)
         done = self._count("calibrating", steps, 0, total)
         if choosing is not None:

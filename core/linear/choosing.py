@@ -68,6 +68,10 @@ class LinearChoosing:
         """Steps that `steps` takes: every layer looked at, every layer tried."""
         return 2 * layers
 
+    def finished_steps(self) -> int:
+        """How many of them an earlier run took: all, or none."""
+        return self.step_count(self._ready.facts.layers) if self._file.is_file() else 0
+
     def steps(self, plan: Plan) -> Iterator[str]:
         """Yield a line for every finished step; `plan` has the cache's widths and uniform ranks."""
         layers = len(plan.layers)

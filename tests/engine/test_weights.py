@@ -50,6 +50,8 @@ def test_the_file_holds_no_more_than_the_budget_and_as_much_as_the_plan_says(
     assert sink.metrics["linear_parameters_before"] == before
     assert sink.metrics["linear_parameters_after"] == after
     assert sink.metrics["kv_bytes_per_token_measured"] == sink.metrics["kv_bytes_per_token_formula"]
+    steps = [event for event in sink.of("progress") if event.stage == "calibrating"]
+    assert [event.done for event in steps] == list(range(1, steps[-1].total + 1))
 
 
 def test_keeping_all_weights_and_all_of_the_cache_is_the_original(
