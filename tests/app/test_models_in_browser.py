@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models, Compare and plots as a person uses them, on jobs and a profile that a tiny model really made."""
+"""Models, Compare and plots as a person uses them, on jobs and a profile that a tiny model really made.
+
+What the real demo shows on these pages is in tests/e2e.
+"""
 
 import csv
 import re
@@ -8,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from core.spec import JobSpec
 from tests.app.browsing import Site, running_site
 from tests.app.real_jobs import run_job, tiny_request
-from tests.browser import DESKTOP, PHONE, open_page
+from tests.browser import PHONE, open_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
-SHOTS = Path(__file__).parents[1] / "_shots"
-SIZES = [(DESKTOP, "light"), (PHONE, "dark")]
 
 
 @dataclass(frozen=True)
@@ -41,35 +42,6 @@ def made(
         yield Made(site, quality, fast)
 
 
-def shoot(page: Page, name: str, size: tuple[int, int], scheme: str) -> None:
-    """Nothing but table frames scrolls sideways; the picture is for people."""
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-    SHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name}-{size[0]}-{scheme}.png", full_page=True)
-
-
-@pytest.mark.parametrize(("size", "scheme"), SIZES)
-def test_jobs_are_chosen_and_compared(
-    browser: Browser, made: Made, size: tuple[int, int], scheme: str
-) -> None:
-    """Two ticks, and differences, marks, overlays and continuations are there; the address keeps them."""
-    with open_page(browser, size, scheme) as page:
-        page.goto(f"{made.site.url}/compare")
-        expect(page.locator("#choice-note")).to_contain_text("Tick two or more")
-        for job in (made.quality, made.fast):
-            page.locator("#choice label", has_text=job).click()
-            expect(page.locator(f"#legend a[href='/jobs/{job}']")).to_be_visible()
-        expect(page.locator("#specs tr", has_text="Cache layout")).to_contain_text("pre-rope")
-        expect(page.locator("#specs")).not_to_contain_text("calibration: text")
-        expect(page.locator("#metrics td.best").first).to_be_visible()
-        expect(page.locator("#rank-plot .scatterlayer .trace")).to_have_count(2)
-        expect(page.locator("#samples dd")).to_have_count(2)
-        expect(page).to_have_url(re.compile(f"jobs={made.quality},{made.fast}$"))
-        shoot(page, "compare", size, scheme)
-        page.reload()
-        expect(page.locator("#legend li")).to_have_count(2)
-
-
 def test_a_sample_continues_the_same_words(browser: Browser, made: Made) -> None:
     """Both jobs read the same calibration text, so that the prompt of both is the same."""
     prompts = [made.site.bench.store.figures(job)["sample"]["prompt"] for job in (made.quality, made.fast)]
@@ -79,59 +51,19 @@ def test_a_sample_continues_the_same_words(browser: Browser, made: Made) -> None
         expect(page.locator("#samples .prompt").first).to_have_text(str(prompts[0]), use_inner_text=False)
 
 
-@pytest.mark.parametrize(("size", "scheme"), SIZES)
-def test_a_model_shows_what_it_is_and_what_was_made_of_it(
-    browser: Browser, made: Made, size: tuple[int, int], scheme: str
-) -> None:
-    """From the list to the model; the points of the plot are links, too."""
-    with open_page(browser, size, scheme) as page:
-        page.goto(f"{made.site.url}/models")
-        page.locator("#models a", has_text="demo").click()
-        expect(page.locator("#model-facts")).to_contain_text("GQA: 4 heads, 2 with keys and values")
-        expect(page.locator("#model-kv-plot .scatterlayer .trace")).to_have_count(1)
-        for name in ("Best quality", "Fast decode", "original"):
-            expect(page.locator("#pareto-plot .legendtext", has_text=name)).to_be_visible()
-        expect(page.locator(f"#points a[href='/jobs/{made.fast}']")).to_be_visible()
-        expect(page.locator(f"#model-jobs a[href='/jobs/{made.quality}']")).to_be_visible()
-        shoot(page, "model", size, scheme)
-
-
-def test_a_point_of_the_plot_opens_its_job(browser: Browser, made: Made) -> None:
-    with open_page(browser) as page:
-        page.goto(f"{made.site.url}/models?model=demo")
-        point = page.locator("#pareto-plot .scatterlayer .point").first
-        # the page above has settled, and where the point is stays where it is
-        expect(page.locator("#profile-about p, #profile-about dl")).to_be_visible()
-        point.scroll_into_view_if_needed()
-        box = point.bounding_box()
-        assert box is not None
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        page.mouse.move(x - 30, y)
-        # plotly looks for points where the pointer moves
-        page.mouse.move(x, y, steps=5)
-        expect(page.locator("#pareto-plot .hoverlayer")).to_contain_text("click opens the job")
-        page.mouse.click(x, y)
-        expect(page).to_have_url(re.compile(r"/job\?id=\w+$"))
-
-
-@pytest.mark.parametrize(("size", "scheme"), SIZES)
-def test_a_profile_is_asked_for_and_then_seen(
-    browser: Browser, made: Made, size: tuple[int, int], scheme: str
-) -> None:
+def test_a_profile_is_asked_for_and_then_seen(browser: Browser, made: Made) -> None:
     """One button queues it; when it is there, every layer can be looked at, by recipe and by pair."""
     store = made.site.bench.store
-    with open_page(browser, size, scheme) as page:
+    with open_page(browser, PHONE) as page:
         page.goto(f"{made.site.url}/models?model=demo")
         expect(page.locator("#pareto-plot .scatterlayer .trace").first).to_be_visible()
-        button = page.get_by_role("button", name="Make the profile")
-        if button.is_visible():
-            button.click()
-            expect(page.locator("#profile-progress")).to_contain_text("waits, position 1")
-            waiting = store.list(limit=1)[0]
-            assert waiting.spec.kind == "profile"
-            store.request_cancel(waiting.id)
-            page.reload()
-            run_profile(made)
+        page.get_by_role("button", name="Make the profile").click()
+        expect(page.locator("#profile-progress")).to_contain_text("waits, position 1")
+        waiting = store.list(limit=1)[0]
+        assert waiting.spec.kind == "profile"
+        store.request_cancel(waiting.id)
+        page.reload()
+        run_profile(made)
         page.reload()
         expect(page.locator("#profile-about")).to_contain_text("256 tokens")
         expect(page.locator("#spectrum-plot .heatmaplayer image")).to_be_visible()
@@ -142,7 +74,7 @@ def test_a_profile_is_asked_for_and_then_seen(
         expect(page.locator("#pair-plot")).to_contain_text("logit energy")
         # measured points, the predicted line and its band
         expect(page.locator("#pareto-plot .scatterlayer .trace")).to_have_count(5)
-        shoot(page, "model-profile", size, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
         page.locator("#model-jobs a", has_text="profile").first.click()
         page.get_by_role("link", name="See it layer by layer").click()
         expect(page).to_have_url(re.compile(r"/models\?model=demo$"))

@@ -10,26 +10,20 @@ from xml.etree import ElementTree
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from core.events import NeverCancel
+from core.events import NeverCancel, NullSink
 from core.profiling import make_profile
 from core.spec import Calibration, JobSpec
 from core.weights.locate import DEMO_FOLDER
 from tests.app.browsing import Site, choose, drag_to, running_site
 from tests.browser import DESKTOP, PHONE, open_page
+from tests.steering import bar, click_pair, outlined, ranks, swipe
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 SHOTS = Path(__file__).parents[1] / "_shots"
 # the tiny model caches 2 x 2 x 16 numbers per layer in float32, in 4 layers
 NUMBERS, LAYERS, BYTES = 64, 4, 4
-
-
-class Silent:
-    """Hears nothing."""
-
-    def emit(self, event: object) -> None:
-        del event
 
 
 @pytest.fixture(scope="module")
@@ -41,31 +35,9 @@ def site(
     with running_site(home, tiny_checkpoint) as site:
         settings = site.bench.settings
         calibration = Calibration(text=str(sample_text), tokens=256, context=64)
-        make_profile(JobSpec(calibration=calibration), settings, Silent(), NeverCancel())
+        make_profile(JobSpec(calibration=calibration), settings, NullSink(), NeverCancel())
         (settings.models_dir / "other").symlink_to(settings.models_dir / DEMO_FOLDER)
         yield site
-
-
-def test_a_dragged_bar_stays_while_the_rest_pays_for_it(browser: Browser, site: Site) -> None:
-    """What is submitted is what the bars show: the dragged layer as set, the whole within the budget."""
-    with open_page(browser) as page:
-        tune(page, site)
-        before = ranks(page)
-        assert sum(before) == round(0.3125 * NUMBERS) * LAYERS
-        pull(page, layer=2, up=40)
-        set_by_hand = ranks(page)[2]
-        assert set_by_hand > before[2]
-        assert [ranks(page)[one] for one in (0, 1, 3)] == [before[one] for one in (0, 1, 3)]
-        expect(bar(page, 2)).to_have_class(re.compile("locked"))
-        page.locator("#spread").click()
-        expect(page.locator("#cost .headline .after")).to_have_text(size_of(sum(before)))
-        expect(bar(page, 0)).not_to_have_attribute("aria-valuenow", str(before[0]))
-        after = ranks(page)
-        assert (after[2], sum(after)) == (set_by_hand, sum(before))
-        page.get_by_role("button", name="Convert").click()
-        expect(page).to_have_url(re.compile(r"/job\?id=\w+$"))
-    assert newest(site).layer_ranks == tuple(after)
-    assert newest(site).rope_pairs is None
 
 
 def test_a_finger_drags_a_bar_and_the_page_stays_where_it_is(browser: Browser, site: Site) -> None:
@@ -225,6 +197,25 @@ def test_the_pair_map_is_taken_away_as_picture_and_as_data(browser: Browser, sit
     assert table == [{name: str(value) for name, value in one.items()} for one in cells]
 
 
+def test_the_map_is_there_whatever_one_did_before_opening_it(browser: Browser, site: Site) -> None:
+    """A closed fold is not drawn, so it must not miss what happened meanwhile; nor must one closed again."""
+    with open_page(browser) as page:
+        page.goto(site.url)
+        expect(page.locator("#cost")).to_contain_text("nats")
+        choose(page, "Fast decode")
+        expect(page.locator("#cost")).to_contain_text("shared rotary dims")
+        kept = []
+        for percent, factor in ((25, "4.0×"), (75, "1.3×")):
+            drag_to(page, percent)
+            expect(page.locator("#cost")).to_contain_text(f"{factor} smaller")
+            page.get_by_role("button", name="Tune").click()
+            expect(page.locator(".pm canvas")).to_be_visible()
+            kept.append(sum(len(row) for rows in outlined(page) for row in rows))
+            page.get_by_role("button", name="Tune").click()
+            expect(page.locator(".pm canvas")).to_be_hidden()
+        assert kept[0] < kept[1]
+
+
 def test_heads_must_keep_equally_many_pairs(browser: Browser, site: Site) -> None:
     """What is missing is counted beside the layer and said beside the heatmap; the button waits for it."""
     with open_page(browser) as page:
@@ -267,8 +258,7 @@ def test_without_a_profile_it_is_offered_and_its_job_is_followed(browser: Browse
         expect(page.locator("#make-profile")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "dark"), (PHONE, "light")])
 def test_the_view_fits_every_screen(browser: Browser, site: Site, size: tuple[int, int], scheme: str) -> None:
     """Everything open, nothing scrolls sideways; closed, a beginner sees model, slider and button."""
     with open_page(browser, size, scheme) as page:
@@ -297,54 +287,6 @@ def tune(page: Page, site: Site, preset: str = "Best quality") -> None:
     page.get_by_role("button", name="Tune").click()
     expect(page.locator(".lb-bar")).to_have_count(LAYERS)
     expect(page.locator(".pm canvas")).to_be_visible()
-
-
-def bar(page: Page, layer: int) -> Locator:
-    return page.locator(f".lb-bar[data-layer='{layer}']")
-
-
-def ranks(page: Page) -> list[int]:
-    """What the bars say to a screen reader."""
-    return [int(bar(page, layer).get_attribute("aria-valuenow") or 0) for layer in range(LAYERS)]
-
-
-def pull(page: Page, layer: int, up: int) -> None:
-    """Drag a bar with the mouse."""
-    bar(page, layer).scroll_into_view_if_needed()
-    box = bar(page, layer).bounding_box()
-    assert box is not None
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x, y - up, steps=5)
-    page.mouse.up()
-
-
-def swipe(page: Page, layer: int, up: int) -> None:
-    """Drag a bar with a finger: what the browser makes of a touch, scrolling included."""
-    box = bar(page, layer).bounding_box()
-    assert box is not None
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    screen = page.context.new_cdp_session(page)
-    for kind, places in (
-        ("touchStart", [y]),
-        *(("touchMove", [y - up * step / 5]) for step in range(1, 6)),
-        ("touchEnd", []),
-    ):
-        points = [{"x": x, "y": place} for place in places]
-        screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    screen.detach()
-
-
-def outlined(page: Page) -> list[list[list[int]]]:
-    """The pairs that the heatmap outlines, as it says them to the page."""
-    return json.loads(page.locator(".pm").get_attribute("data-kept") or "[]")
-
-
-def click_pair(page: Page, layer: int, pair: int) -> None:
-    """Where the heatmap has that cell."""
-    left, top = page.locator(".pm").evaluate("(e, at) => e.placeOf(...at)", [layer, pair])
-    page.mouse.click(left, top)
 
 
 def size_of(numbers: int) -> str:

@@ -36,10 +36,9 @@ def preview_table(found: SweepPreview) -> str:
     first = found.profile_seconds
     takes = f", about {rough_duration(first)}" if first is not None else ""
     note = _FIRST.format(takes=takes) if found.makes_profile else _THERE
-    whole = (
-        f"about {rough_duration(found.seconds)}" if found.seconds is not None else "known after a first job"
-    )
-    total = f'<p class="whole">{len(found.rows)} conversions<span>in all {whole}</span></p>'
+    seconds = found.seconds
+    whole = "time known after a first job" if seconds is None else f"in all about {rough_duration(seconds)}"
+    total = f'<p class="whole">{len(found.rows)} conversions<span>{whole}</span></p>'
     return total + note + _SOURCES + framed("jobs grid", "".join(map(_preview_row, found.rows)), head=head)
 
 

@@ -158,7 +158,7 @@ def _filled(workbench: Workbench, name: str, boxes: int) -> list[Any]:
 
 _SPECTRUM = (
     term("Spectrum", "spectrum"),
-    "What each further number of a layer's latent saves, to second order. Steep rows compress well.",
+    "What each further number of a latent saves, to second order. Steep is good.",
     "spectrum-plot",
 )
 _ENERGY = (

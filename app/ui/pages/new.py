@@ -64,6 +64,10 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         form, sent = Form.of(values[: len(FIELDS)]), values[len(FIELDS) :]
         return live.answer(form, origin_of(request), *sent)
 
+    def on_unfold(request: gr.Request, *values: Any) -> list[Any]:
+        # what was sent to a closed fold piece by piece it has not kept: when it opens it is told all of it
+        return live.answer(Form.of(values), origin_of(request))
+
     def on_submit(text: str, last: str, *values: Any) -> tuple[str, str]:
         form = Form.of(values)
         try:
@@ -107,6 +111,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         shown,
         **LATEST,
     )
+    layout.folded["Tune"].expand(on_unfold, entered, shown, **QUIET)
     steer(live, layout.tuning, entered)
     offer.make.click(on_make, asked, [*shown, refused], **QUIET)
     offer.timer.tick(on_tick, asked, shown, **LATEST)

@@ -9,6 +9,7 @@ from app.services.tuning import PairView, pair_scores
 from app.services.workbench import Workbench
 from app.ui.components.pair_map import shown_kept, shown_map
 from app.ui.form import Form
+from app.ui.strings import PAIRS_UNKNOWN
 from core.errors import WorkbenchError
 
 # what the browser has already: a name for the colours, and the outlined pairs
@@ -25,7 +26,8 @@ def pair_updates(
     key = _key(found, view) if has_pairs else "no pairs"
     kept = shown_kept(view)
     now = (key, json.dumps(kept["kept"]))
-    changes: dict[str, Any] = {}
+    # a fold that opens has forgotten the words for it, too
+    changes: dict[str, Any] = {"unknown": PAIRS_UNKNOWN} if sent == NOTHING_SENT else {}
     if now[0] != sent[0]:
         changes["map"] = shown_map(view, key, has_pairs)
     if now[1] != sent[1]:

@@ -18,7 +18,7 @@ from app.ui.pages import sweep_live
 from app.ui.strings import preset_title
 from core.errors import SpecError, WorkbenchError
 from core.presets import DEFAULT_PRESET
-from core.spec import Calibration
+from core.spec import Calibration, Evaluation
 
 _BUDGETS = "12.5, 25, 31.25, 50"
 # the id of a sweep, else the model another page has sent along
@@ -77,13 +77,23 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     address.change(None, address, None, js=GO_TO)
 
 
-def read_form(model: str, presets: list[str], budgets: str, text: str, tokens: float | None) -> SweepRequest:
-    """The request; raises SpecError for a budget that is no number."""
+def read_form(
+    model: str,
+    presets: list[str],
+    budgets: str,
+    text: str,
+    tokens: float | None,
+    context: float | None,
+    fisher_tokens: float | None,
+    windows: float | None,
+) -> SweepRequest:
+    """The request; raises SpecError for a budget that is no number. A box that is empty says nothing."""
+    counts = {"tokens": tokens, "context": context, "fisher_tokens": fisher_tokens}
     said: dict[str, Any] = {"text": str(text or "").strip() or Calibration().text}
-    if tokens is not None:
-        said["tokens"] = tokens
+    said |= {name: count for name, count in counts.items() if count is not None}
+    measured = {} if windows is None else {"windows": windows}
     request = {"model": str(model or "").strip(), "presets": presets, "keeps": read_budgets(budgets)}
-    return sweeps.parse_request(request | {"calibration": said})
+    return sweeps.parse_request(request | {"calibration": said, "evaluation": measured})
 
 
 def read_budgets(text: str) -> list[float]:
@@ -121,4 +131,20 @@ def _form() -> list[Any]:
         info="read once, for all jobs",
     )
     tokens = gr.Number(Calibration().tokens, label="Calibration tokens", precision=0)
-    return [model, presets, budgets, text, tokens]
+    return [model, presets, budgets, text, tokens, *_counts()]
+
+
+def _counts() -> list[gr.Number]:
+    """How the texts are read, for those who know how long they want to wait."""
+    usual, measured = Calibration(), Evaluation()
+    with gr.Accordion("How much is read", open=False):
+        with gr.Row():
+            context = gr.Number(usual.context, label="Tokens per window", precision=0)
+            fisher = gr.Number(usual.fisher_tokens, label="Tokens with gradients", precision=0)
+        windows = gr.Number(
+            measured.windows,
+            label="Evaluation windows",
+            info=f"of {measured.context} tokens each, from articles that calibration does not see",
+            precision=0,
+        )
+    return [context, fisher, windows]
