@@ -140,7 +140,7 @@ class Table:
                     self._source, self._ready.family, self._ready.facts, index, self._ready.device
                 ),
                 measured.attention,
-                self._skeleton.inv_freq,
+                self._skeleton.inv_freq(index),
                 first,
                 next(iter(specs.values())).recipe,
             )

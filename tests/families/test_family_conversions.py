@@ -8,6 +8,7 @@ import pytest
 from core.engine import convert
 from core.evaluate import load_model
 from core.events import NeverCancel
+from core.planning import make_plan
 from core.presets import spec_from_preset
 from core.settings import Settings
 from core.weights.experts import stacked_infos
@@ -64,3 +65,34 @@ def same_outside_attention(tiny: Tiny, result: Path) -> bool:
     attention = tuple(tiny.family.attention.format(i=index) + "." for index in range(tiny.facts.layers))
     kept = [name for name in before.infos if not name.startswith(attention)]
     return len(kept) > 10 and all(before.read(name).equal(after.read(name)) for name in kept)
+
+
+@pytest.mark.usefixtures("warm_verification")
+@pytest.mark.parametrize("name", ["opt", "qwen2 windows"])
+def test_linear_layers_with_biases_become_smaller(
+    name: str, families: dict[str, Tiny], sample_text: Path, tmp_path: Path
+) -> None:
+    """OPT's MLP has no gate; the engine compares the reloaded folder's logits with those in memory."""
+    tiny, sink = families[name], ListSink()
+    spec = spec_from_preset(
+        "latentllm",
+        model=str(tiny.folder),
+        weights_keep=0.7,
+        calibration={"text": str(sample_text), "tokens": 480, "context": 96},
+        evaluation=None,
+    )
+    workspace = Workspace(work=tmp_path / "out.partial", result=tmp_path / "out")
+    convert(spec, workspace, sink, NeverCancel(), Settings(data_dir=tmp_path / "home"))
+    assert sink.metrics["logits_difference"] < 1e-4
+    assert sink.metrics["linear_parameters_after"] <= 0.7 * sink.metrics["linear_parameters_before"]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "phi3 partly rotary", "qwen3", "mixtral"])
+def test_linear_layers_that_cannot_be_factored_are_refused_by_name(
+    name: str, families: dict[str, Tiny]
+) -> None:
+    facts = families[name].facts
+    found = make_plan(spec_from_preset("quality", keep=0.5, weights_keep=0.8), facts)
+    problem = next(one for one in found.problems if one.field == "weights_keep")
+    assert facts.family in problem.message
+    assert "weights_keep" in problem.hint
