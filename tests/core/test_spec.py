@@ -105,6 +105,14 @@ def test_every_stage_is_a_field_of_the_recipe() -> None:
     }
 
 
+def test_the_bits_of_factors_may_come_from_a_command_line() -> None:
+    """There every value is text."""
+    assert parse_spec({"recipe": {"factor_bits": "8"}}).recipe.factor_bits == 8
+    with pytest.raises(SpecError) as caught:
+        parse_spec({"recipe": {"factor_bits": "4"}})
+    assert caught.value.field == "recipe.factor_bits"
+
+
 @pytest.mark.parametrize(
     "data",
     [

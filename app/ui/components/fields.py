@@ -97,7 +97,7 @@ def weights_boxes() -> Boxes:
             value=shown["weights_keep"],
             step=WEIGHTS_STEP,
             label="Weights of the linear layers that stay, %",
-            info="less is smaller and faster, and loses more; 100 cuts nothing",
+            info="less is smaller and loses more; 100 cuts nothing of them",
             elem_id="weights-keep",
             buttons=[],
         ),
