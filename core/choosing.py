@@ -19,7 +19,7 @@ from core.layer_widths import layer_widths
 from core.planning import Plan, make_plan
 from core.preflight import Prepared
 from core.profile import profile_layer
-from core.spec import JobSpec
+from core.spec import JobSpec, Recipe
 from core.trial import Trial
 from core.weights.skeleton import Skeleton
 from core.widths import Widths, groups_of, most_rope_dims
@@ -45,6 +45,12 @@ class Allocation:
     def widths(self) -> tuple[Widths, ...]:
         """What the winner gives every layer."""
         return self.candidates[self.winner].widths
+
+    def words(self, recipe: Recipe) -> str:
+        """What the log says of the choice."""
+        when = ", before W_O is fitted anew" if recipe.refit_output else ""
+        losses = ", ".join(f"{name} {one.measured:.3f}" for name, one in self.candidates.items())
+        return f"allocation '{self.winner}' loses least on held-back text (KL{when}: {losses})"
 
 
 class Choosing:

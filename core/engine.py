@@ -15,7 +15,7 @@ from core.calibrate.layer_statistics import load_statistics
 from core.calibrate.steps import calibrate, finished_steps, step_count
 from core.choosing import Allocation, Choosing
 from core.convert import AttentionWeights, convert_layer
-from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
+from core.events import Cancel, Figure, Metric, Sink, StageStarted
 from core.export.card import write_card
 from core.export.folder import mla_config, write_small_files
 from core.export.layout import layer_unit, units
@@ -27,12 +27,12 @@ from core.layer_weights import attention_weights
 from core.linear.choosing import LinearAllocation
 from core.linear.stage import LinearStage, spread_words
 from core.measure import measure
-from core.pair_scores import meaning_of_scores
 from core.planning import LayerPlan, make_plan
 from core.preflight import Prepared, prepare
 from core.process import peak_memory_bytes
 from core.profiles import find_statistics, newest_profile
 from core.refit import OutputRefit
+from core.reporting import Reporter
 from core.settings import Settings
 from core.spec import JobSpec
 from core.weights.manifest import Manifest
@@ -79,7 +79,7 @@ class Conversion:
         self._source = TensorSource(folder, ready.family)
         self._skeleton = Skeleton(folder, ready.family, ready.device)
         self._config = mla_config(ready.facts, ready.plan)
-        self._metrics: dict[str, float] = {}
+        self._report = Reporter(sink, cancel)
         stored = find_statistics(home, ready.statistics_fingerprint, ready.sample.fisher_windows)
         self._statistics = stored or workspace.work / "statistics"
         self._profile = newest_profile(home, ready.facts.name)
@@ -92,7 +92,7 @@ class Conversion:
         """All stages in order."""
         windows, asked = self._ready.sample.windows, self._spec.calibration
         if windows.numel() + windows.shape[1] <= asked.tokens:
-            self._log(f"the calibration text has only {windows.numel():,} tokens", "warning")
+            self._report.log(f"the calibration text has only {windows.numel():,} tokens", "warning")
         self._calibrate()
         self._predict()
         rows, expected = self._convert(windows[0])
@@ -108,7 +108,9 @@ class Conversion:
             finished = finished_steps(ready.facts, ready.sample, folder)
             steps = calibrate(self._skeleton, ready.facts, ready.family, ready.sample, folder)
         else:
-            self._log("a stored profile has the statistics of this model and text: not calibrating again")
+            self._report.log(
+                "a stored profile has the statistics of this model and text: not calibrating again"
+            )
         tokens = ready.sample.windows.numel() if total else 0
         # not recorded: equal specs give equal bytes, whether a profile was there or not
         self._sink.emit(Metric(name="calibrated_tokens", value=tokens, unit="tokens"))
@@ -129,21 +131,13 @@ class Conversion:
         if weighing is not None:
             total += weighing.step_count(ready.facts.layers)
             finished += weighing.finished_steps()
-        self._stage("calibrating", total, finished)
-        done = self._count("calibrating", steps, 0, total)
+        self._report.stage("calibrating", total, finished)
+        done = self._report.count("calibrating", steps, 0, total)
         if choosing is not None:
             self._use(choosing.outcome())
         if weighing is not None:
-            self._count("calibrating", weighing.steps(self._ready.plan), done, total)
+            self._report.count("calibrating", weighing.steps(self._ready.plan), done, total)
             self._use_ranks(weighing.outcome())
-
-    def _count(self, stage: Any, steps: Iterator[str], done: int, total: int) -> int:
-        """Take the steps and say so; returns how many are done."""
-        for message in steps:
-            done += 1
-            self._sink.emit(Progress(stage=stage, done=done, total=total, message=message))
-            self._cancel.check()
-        return done
 
     def _predict(self) -> None:
         """What the newest profile of the model says of the plan, as the page did before the job.
@@ -169,13 +163,11 @@ class Conversion:
         plan = make_plan(self._spec, self._ready.facts, won.widths)
         self._ready = replace(self._ready, plan=plan)
         self._config = mla_config(self._ready.facts, plan)
-        when = ", before W_O is fitted anew" if self._spec.recipe.refit_output else ""
-        losses = ", ".join(f"{name} {one.measured:.3f}" for name, one in allocation.candidates.items())
-        self._log(f"allocation '{allocation.winner}' loses least on held-back text (KL{when}: {losses})")
-        self._metric("kl_held_back", won.measured, "nats/token")
+        self._report.log(allocation.words(self._spec.recipe))
+        self._report.metric("kl_held_back", won.measured, "nats/token")
         # predictions are scaled to what was measured for uniform, so for uniform they say nothing
         if allocation.winner != "uniform":
-            self._metric("kl_held_back_predicted", won.predicted, "nats/token", "predicted")
+            self._report.metric("kl_held_back_predicted", won.predicted, "nats/token", "predicted")
 
     def _use_ranks(self, allocation: LinearAllocation) -> None:
         """Go on with the winner's ranks of the linear layers."""
@@ -183,7 +175,7 @@ class Conversion:
         plan = make_plan(self._spec, self._ready.facts, widths, allocation.ranks)
         self._ready = replace(self._ready, plan=plan)
         self._config = mla_config(self._ready.facts, plan)
-        self._log(spread_words(allocation))
+        self._report.log(spread_words(allocation))
 
     def _convert(self, probe_tokens: Tensor) -> tuple[list[dict[str, Any]], Path]:
         """Write every unit that is missing; returns the per-layer rows and the probe's expected logits."""
@@ -193,14 +185,18 @@ class Conversion:
         todo = units(self._source.infos, ready.facts, ready.family, ready.plan, self._spec.dtype)
         writer = ShardWriter(self._export, todo, self._spec.shard_bytes, manifest)
         layers = {layer_unit(layer.index): layer for layer in ready.plan.layers}
-        self._stage("converting", len(layers), sum(name in manifest for name in layers))
+        self._report.stage("converting", len(layers), sum(name in manifest for name in layers))
         probe = Probe(work / "probe", self._config, self._skeleton, ready.family, ready.plan.dtype)
         probe.start(probe_tokens)
         if len(ready.refit):
             configs = {"export": mla_config(ready.facts, ready.plan.whole)}
-            sees_mlp = self._spec.weights_keep is not None and self._spec.recipe.linear_form == "joint"
             self._refit = OutputRefit(
-                self._skeleton, ready.family, configs, ready.refit, work / "refit", sees_mlp=sees_mlp
+                self._skeleton,
+                ready.family,
+                configs,
+                ready.refit,
+                work / "refit",
+                sees_mlp=self._linears.refits_mlp,
             )
         for unit in todo:
             layer = layers.get(unit.name)
@@ -209,12 +205,14 @@ class Conversion:
             elif unit.name not in manifest and layer is not None:
                 self._convert_unit(unit, layer, writer, probe)
             if layer is not None:
-                self._step("converting", layer.index, sentence(manifest.note(unit.name)))
+                self._report.step(
+                    "converting", layer.index + 1, len(layers), sentence(manifest.note(unit.name))
+                )
         expected = probe.finish(ready.facts.layers, self._source)
         writer.finish()
         write_small_files(self._export, ready.facts, self._config)
         rows = [dict(manifest.note(name)) for name in layers]
-        self._emit_figures(rows)
+        self._report.layers(rows, self._skeleton.turning(), self._spec.recipe)
         return rows, expected
 
     def _convert_unit(self, unit: Unit, layer: LayerPlan, writer: ShardWriter, probe: Probe) -> None:
@@ -252,7 +250,7 @@ class Conversion:
 
     def _verify(self, expected: Path) -> None:
         plan = self._ready.plan
-        self._stage("verifying", 1)
+        self._report.stage("verifying", 1)
         try:
             found = verify(self._export, expected, plan.dtype, plan.kv_bytes_per_token_after, self._cancel)
         except WrongLogits:
@@ -260,29 +258,23 @@ class Conversion:
             (self._workspace.work / "manifest.json").unlink()
             shutil.rmtree(expected.parent)
             raise
-        self._log(f"reloaded in a fresh process; it continues a text with: {found.generated!r}")
+        self._report.log(f"reloaded in a fresh process; it continues a text with: {found.generated!r}")
         sample = {"prompt": found.prompt, "continuation": found.generated}
         self._sink.emit(Figure(name="sample", data={**sample}))
-        self._metric("logits_difference", found.logits_difference)
-        self._metric("kv_bytes_per_token_before", plan.kv_bytes_per_token_before, "bytes/token", "calculated")
-        self._metric("kv_bytes_per_token_formula", plan.kv_bytes_per_token_after, "bytes/token", "calculated")
-        self._metric("kv_bytes_per_token_measured", found.kv_bytes_per_token, "bytes/token")
-        self._metric("parameters_before", plan.parameters_before, "numbers", "calculated")
-        self._metric("parameters_after", plan.parameters_after, "numbers", "calculated")
-        if plan.linears_before:
-            self._metric("linear_parameters_before", plan.linears_before, "numbers", "calculated")
-            self._metric("linear_parameters_after", plan.linears_after, "numbers", "calculated")
-        self._step("verifying", 0, "the exported folder gives the same logits")
+        self._report.metric("logits_difference", found.logits_difference)
+        self._report.metric("kv_bytes_per_token_measured", found.kv_bytes_per_token, "bytes/token")
+        self._report.plan(plan)
+        self._report.step("verifying", 1, 1, "the exported folder gives the same logits")
 
     def _measure(self) -> None:
         if self._spec.evaluation is None:
             return
-        self._stage("measuring", self._spec.evaluation.windows)
+        self._report.stage("measuring", self._spec.evaluation.windows)
         base = Path(self._ready.facts.folder)
         for name, value, unit in measure(
             base, self._export, self._spec.evaluation, self._ready.device, self._sink, self._cancel
         ):
-            self._metric(name, value, unit)
+            self._report.metric(name, value, unit)
 
     def _publish(self, rows: list[dict[str, Any]]) -> None:
         """Write record and card, then let the result appear by one rename."""
@@ -290,7 +282,7 @@ class Conversion:
         table = [
             {key: value for key, value in row.items() if key not in ("seconds", "scores")} for row in rows
         ]
-        write_card(self._export, self._spec, ready.facts, ready.plan, self._metrics)
+        write_card(self._export, self._spec, ready.facts, ready.plan, self._report.metrics)
         write_record(
             self._export,
             self._spec,
@@ -298,38 +290,10 @@ class Conversion:
             ready.plan,
             ready.base_files,
             table,
-            self._metrics,
+            self._report.metrics,
             ready.fingerprint,
         )
         self._cancel.check()
         self._workspace.result.parent.mkdir(parents=True, exist_ok=True)
         self._export.rename(self._workspace.result)
         shutil.rmtree(self._workspace.work)
-
-    def _emit_figures(self, rows: list[dict[str, Any]]) -> None:
-        contribution = {
-            "scores": [row["scores"] for row in rows],
-            "kept": [row["kept"] for row in rows],
-            "inv_freq": self._skeleton.turning(),
-            "meaning": meaning_of_scores(self._spec.recipe),
-        }
-        if self._skeleton.turning():
-            self._sink.emit(Figure(name="rope_contribution", data=contribution))
-        table = [{key: value for key, value in row.items() if key not in ("scores", "kept")} for row in rows]
-        self._sink.emit(Figure(name="layers", data={"rows": table}))
-
-    def _stage(self, stage: Any, total: int, finished: int = 0) -> None:
-        self._cancel.check()
-        self._sink.emit(StageStarted(stage=stage, total=total, finished=finished))
-
-    def _step(self, stage: Any, index: int, message: str) -> None:
-        total = 1 if stage == "verifying" else self._ready.facts.layers
-        self._sink.emit(Progress(stage=stage, done=index + 1, total=total, message=message))
-        self._cancel.check()
-
-    def _metric(self, name: str, value: float, unit: str = "", source: Any = "measured") -> None:
-        self._metrics[name] = float(value)
-        self._sink.emit(Metric(name=name, value=float(value), unit=unit, source=source))
-
-    def _log(self, message: str, level: Any = "info") -> None:
-        self._sink.emit(Log(message=message, level=level))
