@@ -20,12 +20,8 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "keep 2": ({"keep": 2.0}, "keep", "above 0 and at most 1, got 2", "0.3125"),
     "keep too small": ({"keep": 0.05}, "keep", "leaves no room", "keep at least 0.079"),
     "unknown choice": ({"recipe": {"rope_select": "best"}}, "recipe.rope_select", "not a known", "2-norm"),
-    "planned choice": (
-        {"recipe": {"factor_form": "joint-qk"}},
-        "recipe.factor_form",
-        "not implemented",
-        "joint, split",
-    ),
+    "no share of the weights": ({"weights_keep": 0.0}, "weights_keep", "above 0", "keeps 80 %"),
+    "weights below keys and values": ({"weights_keep": 0.01}, "weights_keep", "nothing beside", "keep more"),
     "choices that contradict": (
         {"recipe": {"layout": "pre-rope", "rope_derotate": "expected"}},
         "recipe.layout",

@@ -19,7 +19,7 @@ OPTIONS = {
     ("--kv-rank", "0", "--rope-dim", "2"): ("kv_rank must be at least 1", "at least one number"),
     ("--dtype", "int4"): ("dtype", "dtype of the written weights"),
     ("--preset", "nobody"): ("there is no preset 'nobody'", "mha2mla"),
-    ("--set", "factor_form=joint-qk"): ("'joint-qk' is not implemented yet", "joint, split"),
+    ("--set", "factor_form=joint-qk"): ("'joint-qk' is not a known choice", "joint, split"),
 }
 
 
@@ -50,13 +50,13 @@ def damage_truncate(folder: Path) -> None:
 
 def damage_architecture(folder: Path) -> None:
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "gpt2"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "bloom"}))
 
 
 MODELS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "pickle": (damage_pickle, "pickle", "save_pretrained"),
     "truncated": (damage_truncate, "not a readable safetensors file", "fetch the file again"),
-    "architecture": (damage_architecture, "'gpt2' cannot be converted yet", "llama"),
+    "architecture": (damage_architecture, "'bloom' cannot be converted yet", "llama"),
 }
 
 
