@@ -78,8 +78,9 @@ _LATENTLLM = Preset(
     name="latentllm",
     title="Smaller model",
     promise="half the cache and a fifth of the weights of the linear layers gone, without training: queries "
-    "are factored for the logits they make, W_O and MLP for what reaches them",
-    paper="LatentLLM, arXiv 2505.18413: root covariance, junction matrices, joint QK, VO and up/down MLP",
+    "are factored for the logits they make, the rest by what it means to the loss",
+    paper="LatentLLM, arXiv 2505.18413: root covariance, junction matrices, "
+    "queries for their logits, up/down MLP",
     recipe=Recipe(
         layout="pre-rope",
         factor_input="root-covariance",

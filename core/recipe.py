@@ -63,7 +63,8 @@ class Recipe(Frozen):
         0.0,
         ge=0,
         le=0.5,
-        description="share of a factored layer's numbers that go into a sparse residual",
+        description="share of a factored layer's numbers that go into a sparse residual; an MLP that has one "
+        "is not refitted",
     )
     factor_bits: Literal[8, 16] = Field(
         16, description="bits of a number of the factors: 8 with a scale per row, or 16 for the model's dtype"

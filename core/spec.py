@@ -200,7 +200,8 @@ class JobSpec(Frozen):
     @property
     def needs_fisher(self) -> bool:
         """Whether a backward pass over the calibration text is needed."""
-        return self.recipe.needs_fisher or self.allocates_weights
+        weighs = self.weights_keep is not None and self.recipe.linear_form == "joint"
+        return self.recipe.needs_fisher or self.allocates_weights or weighs
 
     @model_validator(mode="after")
     def _gradients_are_there(self) -> Self:

@@ -104,8 +104,8 @@ STAGES: Mapping[str, Stage] = {
         "Is a linear layer factored for itself? (weights_keep)",
         {
             "local": "each one for itself, for its own outputs",
-            "joint": "queries for the logits they make with the keys, W_O for the values it reads, the MLP "
-            "down-projection for what gate and up still give (LatentLLM, joint QK, VO and up/down)",
+            "joint": "queries for the logits they make with the converted keys, channels of the others by "
+            "their loss gradients; with refit_output the MLP for what the whole one gives (after LatentLLM)",
         },
     ),
     "junction": Stage(

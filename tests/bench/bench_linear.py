@@ -53,7 +53,7 @@ ROWS: dict[str, tuple[dict[str, str], bool]] = {
         f"local, {choice}": (LOCAL | {"linear_input": choice}, False)
         for choice in ("identity", "diag-hessian", "diag-l1", "diag-l2", "covariance", "root-covariance")
     },
-    "joint QK and VO, MLP by loss gradients": ({"linear_allocate": "uniform"}, False),
+    "joint: queries for their logits, channels by loss gradients": ({"linear_allocate": "uniform"}, False),
     "the same, MLP refitted": ({"linear_allocate": "uniform"}, True),
     "the same, spread by predicted loss": ({"linear_allocate": "loss-aware"}, True),
 }

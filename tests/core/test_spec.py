@@ -222,3 +222,15 @@ def test_an_unknown_preset_lists_what_there_is() -> None:
         find_preset("transmlb")
     assert all(name in caught.value.hint for name in PRESETS)
     assert caught.value.field == "preset"
+
+
+@pytest.mark.parametrize(
+    ("form", "allocate", "needed"),
+    [("joint", "uniform", True), ("local", "loss-aware", True), ("local", "uniform", False)],
+)
+def test_weights_are_weighed_by_the_loss_only_with_a_backward_pass(
+    form: str, allocate: str, needed: bool
+) -> None:
+    recipe = {"linear_form": form, "linear_allocate": allocate}
+    assert parse_spec({"weights_keep": 0.8, "recipe": recipe}).needs_fisher is needed
+    assert not parse_spec({"recipe": recipe}).needs_fisher
