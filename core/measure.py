@@ -9,7 +9,7 @@ import torch
 
 from core.calibrate.text import read_text
 from core.calibrate.tokens import tokenize
-from core.evaluate import Comparison, compare, load_model
+from core.evaluate import Comparison, PairedFigures, WindowTally, compare, load_model
 from core.events import Cancel, Log, Progress, Sink
 from core.spec import Evaluation
 from core.weights.index import read_index
@@ -31,7 +31,7 @@ def measure(
         sink.emit(Log(level="warning", message=f"quality was not measured: {memory}"))
         return
     try:
-        found = _compare(base, converted, evaluation, device, sink, cancel)
+        found, paired = _compare(base, converted, evaluation, device, sink, cancel)
     except (torch.OutOfMemoryError, MemoryError):
         # the conversion is verified by now: hours of work are not thrown away for a figure
         sink.emit(Log(level="warning", message="quality was not measured: the memory ran out"))
@@ -42,22 +42,33 @@ def measure(
     yield "kl_to_base", found.kl_to_base, "nats"
     yield "top1_agreement", found.top1_agreement, "fraction"
     yield "evaluation_tokens", float(found.tokens), "tokens"
+    yield "evaluation_windows", float(evaluation.windows), "windows"
+    if paired is None:
+        return
+    for name, unit in (("perplexity_ratio", "ratio"), ("kl_to_base", "nats"), ("top1_agreement", "fraction")):
+        interval = getattr(paired, name)
+        yield f"{name}_low", interval.low, unit
+        yield f"{name}_high", interval.high, unit
+    yield "p_value", paired.p_value, ""
 
 
 def _compare(
     base: Path, converted: Path, evaluation: Evaluation, device: torch.device, sink: Sink, cancel: Cancel
-) -> Comparison:
-    """Both models on the same windows."""
+) -> tuple[Comparison, PairedFigures | None]:
+    """Both models on the same windows, and how far the figures can be trusted."""
+    tally = WindowTally()
 
     def on_window(done: int, total: int) -> None:
         sink.emit(Progress(stage="measuring", done=done, total=total, message=f"window {done} of {total}"))
         cancel.check()
 
-    return compare(
+    found = compare(
         load_model(base, dtype=torch.float32, device=device),
         load_model(converted, dtype=torch.float32, device=device),
         tokenize(base, read_text(evaluation.text)),
         context=evaluation.context,
         windows=evaluation.windows,
         on_window=on_window,
+        on_scores=tally.add,
     )
+    return found, tally.figures()

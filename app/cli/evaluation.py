@@ -3,6 +3,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,21 @@ from core.process import hide_progress_bars
 from core.settings import load_settings
 from core.weights.locate import locate
 
+_TABLES = ("by_position", "paired", "texts")
+
 
 def evaluate_model(
-    model: str, base: str | None, text: str, context: int, windows: int, *, by_position: bool
+    model: str, base: str | None, texts: Sequence[str], context: int, windows: int, *, by_position: bool
 ) -> dict[str, Any]:
     """The JSON object of the command; the original of a converted model is found in its conversion.json.
 
-    Raises ModelError when a model is missing, TextError when the text is unusable or too short.
+    Of several texts the object holds `texts`, the figures of each under its name. Raises ModelError when a
+    model is missing, TextError when a text is unusable or too short.
     """
     settings = load_settings()
-    content = read_text(resolve(settings, text, "text"))
+    contents = {text: read_text(resolve(settings, text, "text")) for text in texts}
     folder = locate(model, settings=settings).folder
-    from core.evaluate import evaluate, is_converted
+    from core.evaluate import evaluate, evaluate_texts, is_converted
 
     hide_progress_bars()
     original = None
@@ -35,26 +39,50 @@ def evaluate_model(
     def on_window(done: int, total: int) -> None:
         print(f"window {done} of {total}", file=sys.stderr)
 
-    return evaluate(
-        folder,
-        content,
-        base_folder=original,
-        context=context,
-        windows=windows,
-        on_window=on_window,
-        by_position=by_position,
-    )
+    asked: dict[str, Any] = {
+        "base_folder": original,
+        "context": context,
+        "windows": windows,
+        "on_window": on_window,
+        "by_position": by_position,
+    }
+    if len(contents) > 1:
+        return evaluate_texts(folder, contents, **asked)
+    [content] = contents.values()
+    return evaluate(folder, content, **asked)
 
 
 def table(found: dict[str, Any]) -> list[str]:
     """The lines for people."""
-    positions = found.get("by_position", [])
-    lines = [f"{name:20} {value}" for name, value in found.items() if name != "by_position"]
-    return lines + [
-        f"position {row['from']:5} to {row['to']:5}  perplexity {row['perplexity']:9.4g}, "
-        f"original {row['perplexity_base']:9.4g}, x{row['ratio']:.4g}"
-        for row in positions
+    lines = [f"{name:20} {value}" for name, value in found.items() if name not in _TABLES]
+    lines += _paired_lines(found.get("paired"))
+    lines += [_position_line(row) for row in found.get("by_position", [])]
+    for name, figures in found.get("texts", {}).items():
+        lines += ["", name, *table(figures)]
+    return lines
+
+
+def _paired_lines(paired: dict[str, Any] | None) -> list[str]:
+    """Each figure with its interval, and whether the difference may be chance."""
+    if paired is None:
+        return []
+    names = "perplexity_ratio", "kl_to_base", "top1_agreement"
+    about = f"95 % over {paired['windows']} windows"
+    return [f"{name:20} {_span(paired[name])}  ({about})" for name in names] + [
+        f"{'p_value':20} {paired['p_value']:.3g}  (both models equally good, by flipped signs of windows)"
     ]
+
+
+def _span(interval: dict[str, float]) -> str:
+    return f"{interval['value']:.4f}, {interval['low']:.4f} to {interval['high']:.4f}"
+
+
+def _position_line(row: dict[str, Any]) -> str:
+    span = "" if row["ratio_low"] is None else f" ({row['ratio_low']:.4g} to {row['ratio_high']:.4g})"
+    return (
+        f"position {row['from']:5} to {row['to']:5}  perplexity {row['perplexity']:9.4g}, "
+        f"original {row['perplexity_base']:9.4g}, x{row['ratio']:.4g}{span}"
+    )
 
 
 def _recorded(folder: Path) -> tuple[str, str | None]:

@@ -246,9 +246,11 @@ def convert(
 @cli.command()
 def evaluate(
     model: Model,
-    text: Annotated[str, typer.Option(help="UTF-8 file or named text")] = Evaluation().text,
+    text: Annotated[
+        list[str] | None, typer.Option(help="UTF-8 file or named text; may be given again")
+    ] = None,
     context: Annotated[int, typer.Option(help="tokens per window")] = 512,
-    windows: Annotated[int, typer.Option(help="windows, from the start of the text")] = 16,
+    windows: Annotated[int, typer.Option(help="windows, from the start of each text")] = 16,
     base: Annotated[
         str | None, typer.Option(help="the original model; default: the one named in conversion.json")
     ] = None,
@@ -257,11 +259,12 @@ def evaluate(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Perplexity of a model; for a converted one also KL, top-1 agreement and KV bytes."""
+    """Perplexity of a model; for a converted one also KL, top-1 agreement, KV bytes and 95 % intervals."""
     with reported(json):
         from app.cli.evaluation import evaluate_model, table
 
-        found = evaluate_model(model, base, text, context, windows, by_position=by_position)
+        texts = text or [Evaluation().text]
+        found = evaluate_model(model, base, texts, context, windows, by_position=by_position)
         show(found, json, table(found))
 
 

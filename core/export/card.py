@@ -162,20 +162,39 @@ def _calibration(spec: JobSpec) -> str:
 def _quality(metrics: Mapping[str, float]) -> str:
     if "perplexity" not in metrics:
         return ""
+    ratio = f"| perplexity, converted / original | 1 | {metrics['perplexity_ratio']:.3f}"
+    agreement = f"| same most likely token | 100 % | {100 * metrics['top1_agreement']:.1f} %"
     return (
         f"| perplexity | {metrics['perplexity_base']:.2f} | {metrics['perplexity']:.2f} |\n"
-        f"| KL divergence to the original | 0 | {metrics['kl_to_base']:.3f} nats per token |\n"
-        f"| same most likely token | 100 % | {100 * metrics['top1_agreement']:.1f} % |\n"
+        f"{ratio}{_span(metrics, 'perplexity_ratio', '{:.3f}')} |\n"
+        f"| KL divergence to the original, nats per token | 0 | {metrics['kl_to_base']:.3f}"
+        f"{_span(metrics, 'kl_to_base', '{:.3f}')} |\n"
+        f"{agreement}{_span(metrics, 'top1_agreement', '{:.1%}')} |\n"
     )
+
+
+def _span(metrics: Mapping[str, float], name: str, form: str) -> str:
+    """The ends of the interval; nothing where one window was measured."""
+    if f"{name}_low" not in metrics:
+        return ""
+    low, high = (form.format(metrics[f"{name}_{end}"]).replace("%", " %") for end in ("low", "high"))
+    return f" ({low} to {high})"
 
 
 def _measured(spec: JobSpec, metrics: Mapping[str, float]) -> str:
     if "perplexity" not in metrics or spec.evaluation is None:
         return "The quality was not measured.\n"
     held_out = spec.evaluation
-    return (
+    said = (
         f"Quality was measured on {int(metrics['evaluation_tokens']):,} tokens of {held_out.text}, in "
-        f"{held_out.windows} windows of {held_out.context} tokens.\n"
+        f"{held_out.windows} windows of {held_out.context} tokens, original and converted on the same ones.\n"
+    )
+    if "p_value" not in metrics:
+        return said
+    return said + (
+        "In brackets are 95 % intervals (Student's t over the windows of this text). That both models are "
+        f"equally good\nthere has p = {metrics['p_value']:.2g} (paired test by flipped signs of the windows' "
+        "differences).\n"
     )
 
 

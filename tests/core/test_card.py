@@ -21,9 +21,19 @@ SECTIONS = ["What was done", "Limits", "Load", "Licence", "Recipe"]
 METRICS = {
     "perplexity_base": 20.04,
     "perplexity": 25.5,
+    "perplexity_ratio": 1.2725,
     "kl_to_base": 0.2345,
     "top1_agreement": 0.876,
     "evaluation_tokens": 4088.0,
+}
+SPANS = {
+    "perplexity_ratio_low": 1.2513,
+    "perplexity_ratio_high": 1.2941,
+    "kl_to_base_low": 0.2212,
+    "kl_to_base_high": 0.2478,
+    "top1_agreement_low": 0.8612,
+    "top1_agreement_high": 0.8908,
+    "p_value": 0.0078125,
 }
 HUB_CARD = "---\nlanguage: en\nlicense: llama3.2\n---\n# A model\nlicense: not this one\n"
 
@@ -97,12 +107,29 @@ def test_its_figures_are_those_of_plan_and_measurement(
         f"| KV cache per token | {before:,} bytes | {after:,} bytes |",
         f"| parameters | {plan.parameters_before:,} | {plan.parameters_after:,} |",
         "| perplexity | 20.04 | 25.50 |",
-        "| KL divergence to the original | 0 | 0.234 nats per token |",
+        "| perplexity, converted / original | 1 | 1.272 |",
+        "| KL divergence to the original, nats per token | 0 | 0.234 |",
         "| same most likely token | 100 % | 87.6 % |",
         "measured on 4,088 tokens of my prose.txt, in 16 windows of 128 tokens",
     ):
         assert words in card
     assert "hold for my prose.txt at 128 tokens" in sections(card)["Limits"]
+
+
+def test_its_figures_have_intervals_when_more_than_one_window_was_measured(
+    card_of: Callable[..., str], model: Path, text: Path
+) -> None:
+    """With the sample, the kind of interval and the test: what a sceptical reader asks for."""
+    card = card_of(spec_of(model, "quality", text), METRICS | SPANS)
+    for words in (
+        "| perplexity, converted / original | 1 | 1.272 (1.251 to 1.294) |",
+        "| KL divergence to the original, nats per token | 0 | 0.234 (0.221 to 0.248) |",
+        "| same most likely token | 100 % | 87.6 % (86.1 % to 89.1 %) |",
+        "in 16 windows of 128 tokens, original and converted on the same ones",
+        "95 % intervals (Student's t over the windows of this text)",
+        "p = 0.0078",
+    ):
+        assert words in card
 
 
 def test_without_a_measurement_it_says_so_and_shows_no_quality(

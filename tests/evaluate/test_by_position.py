@@ -94,7 +94,11 @@ def test_damage_that_starts_late_is_seen_late() -> None:
     tally = PositionTally(1024)
     for _ in range(2):
         tally.add(TokenScores(loss, damaged, torch.zeros_like(loss), loss > 0))
-    assert [bucket.ratio for bucket in tally.buckets()] == pytest.approx([1, math.e], rel=1e-12)
+    early, late = tally.buckets()
+    assert [early.ratio, late.ratio] == pytest.approx([1, math.e], rel=1e-12)
+    # both windows lost the same, so nothing varies
+    assert late.interval is not None
+    assert [late.interval.low, late.interval.high] == pytest.approx([math.e, math.e], rel=1e-12)
 
 
 def test_a_plain_model_is_refused(tiny_checkpoint: Path, text: str) -> None:
@@ -128,9 +132,8 @@ def test_the_command_line_gives_the_buckets(
         for more in (["--json"], [])
     ]
     rows = json.loads(answers[0])["by_position"]
-    assert [list(row) for row in rows] == [
-        ["from", "to", "tokens", "perplexity", "perplexity_base", "ratio"]
-    ] * 2
+    names = ["from", "to", "tokens", "perplexity", "perplexity_base", "ratio", "ratio_low", "ratio_high"]
+    assert [list(row) for row in rows] == [[*names, "kl_to_base", "top1_agreement"]] * 2
     assert all(row["ratio"] == row["perplexity"] / row["perplexity_base"] for row in rows)
     lines = [line for line in answers[1].splitlines() if line.startswith("position")]
     assert [line.split()[1:4] for line in lines] == [["0", "to", "512"], ["512", "to", "700"]]

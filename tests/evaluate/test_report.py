@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from core.errors import ModelError, TextError
-from core.evaluate import compare, evaluate, load_model, perplexity
+from core.evaluate import compare, evaluate, evaluate_texts, load_model, perplexity
+from core.evaluate.reach import learned_positions
 from core.weights.tokenizer import load_tokenizer
+from tests.families.tiny import make_family
 
 ARGUMENTS = {"context": 32, "windows": 3}
 
@@ -44,6 +46,7 @@ def test_a_converted_model_is_compared_with_its_original(
         "perplexity_base",
         "kl_to_base",
         "top1_agreement",
+        "paired",
         "kv_bytes_per_token",
     ]
     assert found["kv_bytes_per_token"] == {"formula": 116, "measured": 116}
@@ -54,6 +57,63 @@ def test_a_converted_model_is_compared_with_its_original(
     assert found["kl_to_base"] == expected.kl_to_base > 0
     assert found["perplexity"] == expected.perplexity != expected.perplexity_base
     assert json.loads(json.dumps(found)) == found
+
+
+def test_the_figures_lie_in_their_intervals(
+    converted: Callable[[str], Path], tiny_checkpoint: Path, text: str
+) -> None:
+    """`paired` is about the same windows and tokens as the figures beside it."""
+    found = evaluate(converted("float32"), text, base_folder=tiny_checkpoint, context=32, windows=8)
+    paired = found["paired"]
+    assert paired["windows"] == 8
+    expected = {
+        "perplexity_ratio": found["perplexity"] / found["perplexity_base"],
+        "kl_to_base": found["kl_to_base"],
+        "top1_agreement": found["top1_agreement"],
+    }
+    for name, value in expected.items():
+        # means of windows of one length are the mean of all tokens, to rounding
+        assert paired[name]["value"] == pytest.approx(value, rel=1e-9)
+        assert paired[name]["low"] < value < paired[name]["high"]
+    assert 2 / 2**8 <= paired["p_value"] <= 1
+
+
+def test_one_window_has_no_interval(
+    converted: Callable[[str], Path], tiny_checkpoint: Path, text: str
+) -> None:
+    found = evaluate(converted("float32"), text, base_folder=tiny_checkpoint, context=32, windows=1)
+    assert found["paired"] is None
+
+
+def test_several_texts_are_each_what_they_are_alone(
+    converted: Callable[[str], Path], tiny_checkpoint: Path, text: str
+) -> None:
+    """One load of the models, one set of figures for each text, by position too."""
+    folder, halves = converted("float32"), {"first": text[:2_000], "second": text[2_000:]}
+    asked = {"base_folder": tiny_checkpoint, "by_position": True, **ARGUMENTS}
+    found = evaluate_texts(folder, halves, **asked)
+    assert list(found["texts"]) == ["first", "second"]
+    for name, half in halves.items():
+        alone = evaluate(folder, half, **asked)
+        bytes_alone = alone.pop("kv_bytes_per_token")
+        assert (found["texts"][name], found["kv_bytes_per_token"]) == (alone, bytes_alone)
+
+
+def test_the_text_that_is_too_short_is_named(tiny_checkpoint: Path, text: str) -> None:
+    with pytest.raises(TextError, match="second: the text has 5 tokens"):
+        evaluate_texts(tiny_checkpoint, {"first": text, "second": "short"}, base_folder=None, **ARGUMENTS)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_a_context_beyond_learned_positions_is_refused(family: str, tmp_path: Path, text: str) -> None:
+    """By name, before any weight is read: the model itself would fail with an index error."""
+    folder = make_family(family, tmp_path / family)
+    most = learned_positions(folder)
+    assert most is not None
+    with pytest.raises(ModelError, match=f"beyond the {most:,} positions this model has learned") as caught:
+        evaluate(folder, text * 10, base_folder=None, context=most + 1, windows=1)
+    assert caught.value.field == "context"
+    assert evaluate(folder, text * 10, base_folder=None, context=most, windows=1)["tokens"] == most - 1
 
 
 def test_a_converted_model_needs_its_original(converted: Callable[[str], Path], text: str) -> None:

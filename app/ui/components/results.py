@@ -112,8 +112,16 @@ def _quality_row(label: str, metrics: Metrics, base: str | None, name: str, show
     original = metrics.get(base) if base else None
     return (
         f"<tr><th>{label}</th><td>{show(original.value) if original else ''}</td>"
-        f"<td>{show(metric.value)}</td><td>{source(metric.source)}</td></tr>"
+        f"<td>{show(metric.value)}{_span(metrics, name, show)}</td><td>{source(metric.source)}</td></tr>"
     )
+
+
+def _span(metrics: Metrics, name: str, show: Any) -> str:
+    """The ends of the 95 % interval over the windows; nothing where one window was measured."""
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    if low is None or high is None or metrics[name].source != low.source:
+        return ""
+    return f' <small title="95 % interval over the windows">{show(low.value)} to {show(high.value)}</small>'
 
 
 def _linear_rows(metrics: Metrics) -> list[str]:
