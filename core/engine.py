@@ -3,7 +3,6 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from core.calibrate.layer_statistics import load_statistics
+from core.calibrate.seeing import Seeing, picture_states
 from core.calibrate.steps import calibrate, finished_steps, step_count
 from core.choosing import Allocation, Choosing
 from core.convert import AttentionWeights, convert_layer
@@ -77,7 +77,9 @@ class Conversion:
         self._export.mkdir(parents=True, exist_ok=True)
         folder = Path(ready.facts.folder)
         self._source = TensorSource(folder, ready.family)
-        self._skeleton = Skeleton(folder, ready.family, ready.device)
+        pictures = picture_states(workspace.work, ready.pictures, ready.facts.hidden_size)
+        self._skeleton = Skeleton(folder, ready.family, ready.device, pictures)
+        self._seeing = Seeing(folder, ready.family, ready.pictures, pictures, ready.device)
         self._config = mla_config(ready.facts, ready.plan)
         self._report = Reporter(sink, cancel)
         stored = find_statistics(home, ready.statistics_fingerprint, ready.sample.fisher_windows)
@@ -93,6 +95,7 @@ class Conversion:
         windows, asked = self._ready.sample.windows, self._spec.calibration
         if windows.numel() + windows.shape[1] <= asked.tokens:
             self._report.log(f"the calibration text has only {windows.numel():,} tokens", "warning")
+        self._report.images(*self._ready.calibrated_on)
         self._calibrate()
         self._predict()
         rows, expected = self._convert(windows[0])
@@ -101,30 +104,26 @@ class Conversion:
         self._publish(rows)
 
     def _calibrate(self) -> None:
-        ready, folder, total, finished = self._ready, self._statistics, 0, 0
-        steps: Iterator[str] = iter(())
-        if folder.is_relative_to(self._workspace.work):
-            total = step_count(ready.facts.layers, ready.sample)
-            finished = finished_steps(ready.facts, ready.sample, folder)
-            steps = calibrate(self._skeleton, ready.facts, ready.family, ready.sample, folder)
+        ready, folder = self._ready, self._statistics
+        total, finished, steps = self._seeing.step_count, self._seeing.finished_steps, self._seeing.steps()
+        is_new = folder.is_relative_to(self._workspace.work)
+        if is_new:
+            total += step_count(ready.facts.layers, ready.sample)
+            finished += finished_steps(ready.facts, ready.sample, folder)
+            again = calibrate(self._skeleton, ready.facts, ready.family, ready.sample, folder)
+            steps = chain(steps, again)
         else:
             self._report.log(
                 "a stored profile has the statistics of this model and text: not calibrating again"
             )
-        tokens = ready.sample.windows.numel() if total else 0
+        tokens = ready.sample.windows.numel() if is_new else 0
         # not recorded: equal specs give equal bytes, whether a profile was there or not
         self._sink.emit(Metric(name="calibrated_tokens", value=tokens, unit="tokens"))
         choosing = None
         weighing = self._linears.choosing(self._workspace.work / "weights.json")
         if self._spec.allocates:
-            choosing = Choosing(
-                self._spec,
-                ready,
-                self._skeleton,
-                self._attention,
-                folder,
-                self._workspace.work / "allocation.json",
-            )
+            file = self._workspace.work / "allocation.json"
+            choosing = Choosing(self._spec, ready, self._skeleton, self._attention, folder, file)
             total += choosing.step_count(ready.facts.layers)
             finished += choosing.finished_steps()
             steps = chain(steps, choosing.steps())

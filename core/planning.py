@@ -2,9 +2,12 @@
 """A plan: what every layer will look like and cost, from facts alone. Pure, instant, printable."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import Field
 
+from core.arch import find_architecture
+from core.calibrate.text import is_picture_file, text_parts
 from core.errors import PlanError
 from core.facts import ModelFacts, Problem
 from core.kv_budget import DTYPE_BYTES, cache_bytes, latent_numbers
@@ -124,7 +127,7 @@ def make_plan(
     """
     try:
         solved = layer_widths(spec, facts)
-        problems = [*facts.problems, *_start_problems(spec, facts), *_context_problems(spec, facts)]
+        problems = [*facts.problems, *_problems(spec, facts)]
     except PlanError as error:
         solved = [Widths(facts.head_dim, facts.kv_heads * facts.head_dim)] * facts.layers
         problems = [
@@ -182,6 +185,27 @@ def _with_linears(
     return tuple(
         layer.model_copy(update={"linears": linears}) for layer, linears in zip(found, solved, strict=True)
     )
+
+
+def _problems(spec: JobSpec, facts: ModelFacts) -> list[Problem]:
+    """What of the request does not fit the model, widths apart."""
+    return [*_start_problems(spec, facts), *_context_problems(spec, facts), *_image_problems(spec, facts)]
+
+
+def _image_problems(spec: JobSpec, facts: ModelFacts) -> list[Problem]:
+    """Images for a model that sees none."""
+    family = find_architecture(facts.model_type)
+    if family is None or family.sees_images:
+        return []
+    return [
+        Problem(
+            message=f"'{Path(part).name}' has images in it, and {facts.name} reads text alone",
+            hint="calibrate on a text, or take a LLaVA-style model",
+            field="calibration.text",
+        )
+        for part in text_parts(spec.calibration.text)
+        if is_picture_file(part)
+    ]
 
 
 def _start_problems(spec: JobSpec, facts: ModelFacts) -> list[Problem]:

@@ -15,10 +15,13 @@ import transformers
 from torch import Tensor
 
 from core.arch import Architecture, find_architecture
+from core.calibrate.picture_ids import is_picture
+from core.calibrate.picture_windows import Picture, shown_in
+from core.calibrate.pictures import check_calibration
 from core.calibrate.states import state_bytes
 from core.calibrate.steps import Sample
 from core.calibrate.text import check_text, read_text, text_parts
-from core.calibrate.tokens import calibration_windows, tokenize
+from core.calibrate.tokens import tokenize, windows_of
 from core.devices import choose_device
 from core.errors import ModelError, OutputError, TextError
 from core.evaluate import cut_windows
@@ -51,8 +54,9 @@ class Prepared:
 
     held_back: token ids (n, context) of the calibration text that calibration does not see; allocations are
     compared on them. refit: the calibration windows that W_O is fitted anew on, none when the recipe does
-    not. base_files maps weight file names to their sha256. A profile with the same
-    statistics_fingerprint has the statistics that calibration would find.
+    not. pictures: the images of all these windows, those that calibration sees first. base_files maps weight
+    file names to their sha256. A profile with the same statistics_fingerprint has the statistics that
+    calibration would find.
     """
 
     facts: ModelFacts
@@ -62,9 +66,16 @@ class Prepared:
     sample: Sample
     held_back: Tensor
     refit: Tensor
+    pictures: tuple[Picture, ...]
     base_files: dict[str, str]
     fingerprint: str
     statistics_fingerprint: str
+
+    @property
+    def calibrated_on(self) -> tuple[int, int]:
+        """(images, tokens of images) that calibration sees; one that a window cuts is seen again."""
+        windows = self.sample.windows
+        return len(shown_in(windows, self.pictures)), int(is_picture(windows).sum())
 
 
 def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared:
@@ -77,7 +88,7 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
         )
     device = choose_device(spec.device)
     for name in text_parts(spec.calibration.text):
-        check_text(name)
+        check_calibration(name)
     if spec.evaluation is not None:
         check_text(spec.evaluation.text)
     facts = read_facts(spec.model, revision=spec.revision, settings=settings)
@@ -93,16 +104,18 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
     if family is None:
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
     check_weights(folder, family, current_names(read_index(folder), family))
-    sample, held_back = _sample(spec, folder, facts)
+    sample, held_back, pictures = _sample(spec, folder, facts)
     _check_evaluation(spec, folder)
     refit = refit_windows(sample.windows, spec.calibration.refit_tokens if spec.recipe.refit_output else 0)
-    needed = _needed_bytes(sample, refit, facts, plan)
+    needed = _needed_bytes(sample, refit, facts, plan, sum(one.tokens for one in pictures))
     check_output(workspace, needed)
     check_room(settings, [workspace.work], needed)
     files = {file.name: sha256_of(file) for file in weight_files(folder)}
-    fingerprint = _fingerprint(spec, folder, torch.cat([sample.windows, held_back]), device, files)
-    own = _statistics_fingerprint(folder, sample, device, files)
-    return Prepared(facts, family, plan, device, sample, held_back, refit, files, fingerprint, own)
+    seen = _seen_files(folder, pictures)
+    fingerprint = _fingerprint(spec, folder, torch.cat([sample.windows, held_back]), device, files, seen)
+    seen = _seen_files(folder, shown_in(sample.windows, pictures))
+    own = _statistics_fingerprint(folder, sample, device, files, seen)
+    return Prepared(facts, family, plan, device, sample, held_back, refit, pictures, files, fingerprint, own)
 
 
 def check_memory(plan: Plan) -> None:
@@ -120,8 +133,8 @@ def check_memory(plan: Plan) -> None:
         )
 
 
-def _sample(spec: JobSpec, folder: Path, facts: ModelFacts) -> tuple[Sample, Tensor]:
-    """The calibration windows, how many of them go through the backward pass, and what is held back.
+def _sample(spec: JobSpec, folder: Path, facts: ModelFacts) -> tuple[Sample, Tensor, tuple[Picture, ...]]:
+    """The calibration windows, how many of them go through the backward pass, what is held back, the images.
 
     Windows are held back behind those asked for, or from their end when the text is too short; a choice
     between allocations needs at least one. Raises TextError when there is only one window.
@@ -131,7 +144,7 @@ def _sample(spec: JobSpec, folder: Path, facts: ModelFacts) -> tuple[Sample, Ten
     compared = most if spec.allocates or spec.allocates_weights else 0
     wanted = asked.tokens // asked.context
     tokens = asked.tokens + compared * asked.context
-    windows = calibration_windows(folder, asked.text, tokens, asked.context, asked.window_seed)
+    windows, pictures = windows_of(folder, asked.text, tokens, asked.context, asked.window_seed)
     if compared and len(windows) < 2:
         raise TextError(
             "allocations are compared on held-back text, and the text fills one window",
@@ -149,8 +162,9 @@ def _sample(spec: JobSpec, folder: Path, facts: ModelFacts) -> tuple[Sample, Ten
         asked.seed,
         derotation=spec.recipe.needs_derotation and facts.rotary_dim > 0,
         linears=spec.weights_keep is not None,
+        image_weight=asked.image_weight,
     )
-    return sample, windows[len(windows) - held :]
+    return sample, windows[len(windows) - held :], pictures
 
 
 def _check_evaluation(spec: JobSpec, folder: Path) -> None:
@@ -200,8 +214,11 @@ def _used(folder: Path) -> int:
     return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
 
 
-def _needed_bytes(sample: Sample, refit: Tensor, facts: ModelFacts, plan: Plan) -> int:
-    """Weights, the statistics, and the states between layers that are on the disk at the same time."""
+def _needed_bytes(sample: Sample, refit: Tensor, facts: ModelFacts, plan: Plan, rows: int) -> int:
+    """Weights, the statistics, and the states between layers that are on the disk at the same time.
+
+    rows: tokens of images, whose hidden states stay to the end.
+    """
     weights = max(facts.weight_bytes, plan.parameters_after * DTYPE_BYTES[plan.dtype])
     (windows, context), width = sample.windows.shape, facts.hidden_size
     whole, kept = (state_bytes((count, context, width)) for count in (windows, sample.fisher_windows))
@@ -218,23 +235,36 @@ def _needed_bytes(sample: Sample, refit: Tensor, facts: ModelFacts, plan: Plan) 
         numbers += 2 * inputs**2 + 2 * inputs + keys_and_values**2 + facts.heads * facts.head_dim
         states = max(states, (facts.layers + 2) * kept)
     # around the layer that is refitted there are three states, after calibration has removed its own
-    states = max(states, 3 * state_bytes((*refit.shape, width)))
+    states = max(states, 3 * state_bytes((*refit.shape, width))) + state_bytes((rows, 1, width))
     return weights + states + facts.layers * numbers * 8 + 20_000_000
 
 
 def _fingerprint(
-    spec: JobSpec, folder: Path, windows: Tensor, device: torch.device, files: dict[str, str]
+    spec: JobSpec, folder: Path, windows: Tensor, device: torch.device, files: dict[str, str], seen: list[str]
 ) -> str:
-    """Everything the written bytes depend on; the windows stand for calibration text and tokenizer."""
+    """Everything the written bytes depend on; the windows stand for calibration text and tokenizer.
+
+    seen: what stands for the images, see `_seen_files`.
+    """
     tokens = hashlib.sha256(windows.contiguous().numpy().tobytes()).hexdigest()
     config = sha256_of(folder / "config.json")
     programs = [ENGINE_VERSION, torch.__version__, transformers.__version__, os.name, device.type]
     relevant = spec.model_dump(mode="json", exclude={"model", "revision", "preset", "evaluation", "device"})
-    parts = [programs, relevant, list(windows.shape), tokens, config, sorted(files.items())]
+    parts = [programs, relevant, list(windows.shape), tokens, config, sorted(files.items()), *seen]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _statistics_fingerprint(folder: Path, sample: Sample, device: torch.device, files: dict[str, str]) -> str:
+def _seen_files(folder: Path, pictures: tuple[Picture, ...]) -> list[str]:
+    """Hashes of the images, and of the files that say how they are resized; nothing without images."""
+    if not pictures:
+        return []
+    said = (folder / name for name in ("processor_config.json", "preprocessor_config.json"))
+    return [one.sha256 for one in pictures] + [sha256_of(file) for file in said if file.is_file()]
+
+
+def _statistics_fingerprint(
+    folder: Path, sample: Sample, device: torch.device, files: dict[str, str], seen: list[str]
+) -> str:
     """Everything the statistics of the forward pass depend on; a profile is found by it."""
     windows = sample.windows
     tokens = hashlib.sha256(windows.contiguous().numpy().tobytes()).hexdigest()
@@ -243,4 +273,6 @@ def _statistics_fingerprint(folder: Path, sample: Sample, device: torch.device, 
     parts = [programs, list(windows.shape), tokens, sample.seed, config, sorted(files.items())]
     # what a budget of weights looks at takes as much time again, so a profile does not have it
     parts += ["linears"] if sample.linears else []
+    # without images a weight of them changes nothing
+    parts += ["pictures", sample.image_weight, seen] if seen else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -5,12 +5,15 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from core.calibrate.layer_statistics import load_statistics
+from core.calibrate.seeing import Seeing, picture_states
+from core.calibrate.states import StateFiles
 from core.calibrate.steps import calibrate, finished_steps, step_count
 from core.convert import converters_for
 from core.curves import LayerCurves, MeasuredPoint, PairScores, RecipeCurves
@@ -91,12 +94,17 @@ def _make(spec: JobSpec, ready: Prepared, folder: Path, sink: Sink, cancel: Canc
         folder.rename(work)
     work.mkdir(parents=True, exist_ok=True)
     layers = ready.facts.layers
-    total = step_count(layers, ready.sample) + len(RECIPES) * layers
-    finished = finished_steps(ready.facts, ready.sample, work / STATISTICS)
+    pictures = picture_states(work, ready.pictures, ready.facts.hidden_size)
+    seeing = Seeing(Path(ready.facts.folder), ready.family, ready.pictures, pictures, ready.device)
+    total = seeing.step_count + step_count(layers, ready.sample) + len(RECIPES) * layers
+    finished = seeing.finished_steps + finished_steps(ready.facts, ready.sample, work / STATISTICS)
     sink.emit(StageStarted(stage="calibrating", total=total, finished=finished))
-    for done, message in enumerate(_steps(spec, ready, work), start=1):
+    steps = chain(seeing.steps(), _steps(spec, ready, pictures, work))
+    for done, message in enumerate(steps, start=1):
         sink.emit(Progress(stage="calibrating", done=done, total=total, message=message))
         cancel.check()
+    if pictures is not None:
+        pictures.remove_all()
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
 
@@ -111,8 +119,8 @@ def _has_statistics(folder: Path, ready: Prepared) -> bool:
     return isinstance(said, dict) and all(said.get(name) == value for name, value in wanted.items())
 
 
-def _steps(spec: JobSpec, ready: Prepared, work: Path) -> Iterator[str]:
-    skeleton = Skeleton(Path(ready.facts.folder), ready.family, ready.device)
+def _steps(spec: JobSpec, ready: Prepared, pictures: StateFiles | None, work: Path) -> Iterator[str]:
+    skeleton = Skeleton(Path(ready.facts.folder), ready.family, ready.device, pictures)
     yield from calibrate(skeleton, ready.facts, ready.family, ready.sample, work / STATISTICS)
     found = []
     for name in RECIPES:

@@ -54,6 +54,12 @@ class Reporter:
         for name, value in numbers.items():
             self.metric(name, value, "numbers", "calculated")
 
+    def images(self, count: int, tokens: int) -> None:
+        """What calibration sees beside text; nothing where there is text alone."""
+        if count:
+            self.metric("calibration_images", count, "images", "calculated")
+            self.metric("calibration_image_tokens", tokens, "tokens", "calculated")
+
     def log(self, message: str, level: Any = "info") -> None:
         """A line for a human."""
         self._sink.emit(Log(message=message, level=level))

@@ -16,8 +16,8 @@ class Calibration(Frozen):
 
     text: str = Field(
         "wikipedia",
-        description="named texts (see core/calibrate/text.py) or UTF-8 files; several, joined with +, are "
-        "read in equal shares",
+        description="named texts (see core/calibrate/text.py), UTF-8 files, or .jsonl files of images with "
+        "texts for a model that sees; several, joined with +, are read in equal shares",
     )
     tokens: int = Field(32_768, ge=64, le=10_000_000, description="tokens read")
     context: int = Field(512, ge=16, le=131_072, description="tokens per window")
@@ -43,6 +43,14 @@ class Calibration(Frozen):
         ge=0,
         le=1,
         description="added to the diagonal of the input covariance, relative to its mean",
+    )
+    # LLaVA 1.5 makes 576 tokens of an image, and a question with its answer has some 60
+    image_weight: float = Field(
+        0.1,
+        gt=0,
+        le=100,
+        description="how much a token of an image counts beside one of text in the moments of inputs; 0.1 "
+        "gives an image of 576 tokens about the say of its text, 1 counts all alike",
     )
     seed: int = Field(
         0,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core.arch import Architecture
+from core.calibrate.picture_ids import predicts_text
 from core.convert import LatentLayer
 from core.modeling import MLAConfig, class_of
 from core.weights.skeleton import Skeleton, fill
@@ -82,17 +83,20 @@ class Trial:
         """What every candidate lost on the windows, once all layers have run."""
         norm, head = self._skeleton.final_norm(), self._skeleton.head()
         total = {name: [0.0, 0.0] for name in self._hidden}
-        rows = self._original.flatten(0, 1)
+        # before a token of an image nothing is predicted
+        kept = predicts_text(self._windows)
+        rows, others = self._original[kept], {name: one[kept] for name, one in self._hidden.items()}
         # the last token of a window has no next one
-        following = self._windows.roll(-1, dims=1).flatten().to(rows.device)
+        following = self._windows.roll(-1, dims=1)[kept].to(rows.device)
         has_next = torch.ones_like(self._windows, dtype=torch.bool)
         has_next[:, -1] = False
-        counted = has_next.flatten().to(rows.device)
+        counted = has_next[kept].to(rows.device)
+        following[~counted] = 0
         for first in range(0, len(rows), HEAD_ROWS):
             part = slice(first, first + HEAD_ROWS)
             expected = head.logits(norm(rows[part])).log_softmax(dim=-1)
-            for name, hidden in self._hidden.items():
-                found = head.logits(norm(hidden.flatten(0, 1)[part])).log_softmax(dim=-1)
+            for name, hidden in others.items():
+                found = head.logits(norm(hidden[part])).log_softmax(dim=-1)
                 missed = (expected - found).gather(1, following[part, None]).squeeze(1)
                 total[name][0] += float((expected.exp() * (expected - found)).sum())
                 total[name][1] += float(missed[counted[part]].sum())

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from app.services.errors import NotFoundError
 from app.services.incoming import Incoming
 from app.services.roots import UPLOAD
+from core.calibrate.text import is_picture_file
 from core.errors import StateError, TextError
 from core.settings import Settings
 from core.spec import Frozen
@@ -47,6 +48,7 @@ class UploadedText(Frozen):
 def check_name(name: str) -> str:
     """The name as it is stored; raises TextError for one that cannot be used in a request."""
     tidy = unicodedata.normalize("NFC", name).strip()
+    _refuse_pictures(tidy)
     if not _NAME.fullmatch(tidy):
         raise TextError(
             f"'{name[:100]}' cannot be the name of a text",
@@ -57,9 +59,23 @@ def check_name(name: str) -> str:
 
 
 def name_of_file(file: str) -> str:
-    """A usable name from that of a file: "my+notes (2).txt" becomes "my-notes (2)"."""
+    """A usable name from that of a file: "my+notes (2).txt" becomes "my-notes (2)".
+
+    Raises TextError for a file of images and texts.
+    """
+    _refuse_pictures(file)
     stem = unicodedata.normalize("NFC", Path(file).stem)
     return re.sub(r"[^\w .()-]", "-", stem).lstrip(" ._()-")[:80].strip() or "text"
+
+
+def _refuse_pictures(file: str) -> None:
+    """Images are named from the folder their file is in, and an upload is in none of theirs."""
+    if is_picture_file(file):
+        raise TextError(
+            f"'{Path(file).name[:100]}' names images, which an upload does not bring along",
+            hint="leave it beside its images on the server, and give its path as the calibration text",
+            field="name",
+        )
 
 
 def store(settings: Settings, name: str, incoming: Incoming, *, numbered: bool = False) -> UploadedText:

@@ -23,7 +23,8 @@ NOT_MEASURED = "none"
 NO_BOX = frozenset(
     [
         "revision",
-        *(f"calibration.{one}" for one in ("context", "sampling", "refit_tokens", "shrinkage", "seed")),
+        *(f"calibration.{one}" for one in ("context", "sampling", "refit_tokens", "shrinkage")),
+        *(f"calibration.{one}" for one in ("image_weight", "seed")),
         *(f"evaluation.{one}" for one in ("context", "windows")),
         "dtype",
         "device",

@@ -104,6 +104,8 @@ class Architecture:
     experts: Experts | None = None
     # a vision tower feeds the language model; config.json has the latter's under text_config
     sees_images: bool = False
+    # the modules that make hidden states of images
+    image_modules: tuple[str, ...] = ()
     # the config key that says how much of the attention weights is dropped in training
     dropout: str = "attention_dropout"
     # (name used here, name in config.json), and what is meant when config.json leaves a key out

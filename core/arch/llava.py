@@ -34,6 +34,7 @@ def seeing(text: Architecture) -> Architecture:
         family=f"LLaVA on {text.family}",
         model_types=tuple(f"llava+{kind}" for kind in text.model_types),
         sees_images=True,
+        image_modules=("model.vision_tower", "model.multi_modal_projector"),
         config_defaults=(*_LLAMA_7B, *text.config_defaults) if text is LLAMA else text.config_defaults,
         old_names=_OLD_NAMES,
     )

@@ -5,7 +5,8 @@ To second order, KL(original || changed) = 1/2 d^T F d for a change d of the key
 Fisher information: the second moment of the gradients of -log p(y), with the labels y drawn from the model
 itself (Amari 1998; with the text's own words it would be the empirical Fisher, which is another matrix, see
 Kunstner et al. 2019, arXiv 1905.12558). Scores of different positions are uncorrelated under the model, so
-one sampled label per position and one backward pass per window give an unbiased estimate.
+one sampled label per position and one backward pass per window give an unbiased estimate. Positions before a
+token of an image predict nothing: no label is asked of them.
 
 The forward pass leaves `hidden-i` of the first windows. From the last layer to the first, each step reads
 `hidden-i` and `gradient-(i+1)`, writes `gradient-i` and the layer's moments, and then gives up what it read.
@@ -23,6 +24,7 @@ from core.arch import Architecture
 from core.calibrate.derotation import DerotationMoments
 from core.calibrate.gradient_moments import GradientMoments
 from core.calibrate.layer_statistics import fisher_file, save_tensors
+from core.calibrate.picture_ids import predicts_text
 from core.calibrate.states import BATCH_TOKENS, StateFiles, in_batches
 from core.calibrate.tap import Tap, tap_of
 from core.errors import ModelError
@@ -63,7 +65,7 @@ def collect_fisher(
     yield from range(layers, start, -1)
     for index in range(start, -1, -1):
         if index == layers:
-            _head_gradient(skeleton, hidden, gradients, layers, seed)
+            _head_gradient(skeleton, hidden, gradients, layers, windows, seed)
         else:
             backward = _Backward(skeleton, facts, family, batch_tokens, derotation, linears)
             moments, squares = backward.run(index, hidden, gradients)
@@ -97,9 +99,12 @@ def finished_backwards(facts: ModelFacts, windows: Tensor, folder: Path, fisher_
 
 @torch.no_grad()
 def _head_gradient(
-    skeleton: Skeleton, hidden: StateFiles, gradients: StateFiles, layers: int, seed: int
+    skeleton: Skeleton, hidden: StateFiles, gradients: StateFiles, layers: int, tokens: Tensor, seed: int
 ) -> None:
-    """Write the gradient of the summed -log p(y) with respect to the last layer's output."""
+    """Write the gradient of the summed -log p(y) with respect to the last layer's output.
+
+    tokens: ids, of which the first windows are those of `hidden`.
+    """
     norm, head = skeleton.final_norm(), skeleton.head()
     # drawn on the CPU: the labels do not depend on the device
     generator = torch.Generator().manual_seed(seed)
@@ -108,7 +113,9 @@ def _head_gradient(
         for batch in in_batches(windows, context, HEAD_ROWS):
             states = hidden.read(layers, batch).to(skeleton.device).flatten(0, 1)
             rows = [_row_gradient(norm, head, part, generator) for part in states.split(HEAD_ROWS)]
-            append(torch.cat(rows).view(-1, context, width))
+            found = torch.cat(rows).view(-1, context, width)
+            found[~predicts_text(tokens[batch])] = 0
+            append(found)
 
 
 def _row_gradient(norm: nn.Module, head: Head, states: Tensor, generator: torch.Generator) -> Tensor:

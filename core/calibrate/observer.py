@@ -37,18 +37,23 @@ class Observer:
         self._mass = AttentionMass(facts.heads, facts.kv_heads, context, rule)
         self._covariance = torch.zeros(width, width, dtype=WORK)
         self._sum, self._l1 = torch.zeros(width, dtype=WORK), torch.zeros(width, dtype=WORK)
-        self._windows = 0
+        self._windows, self._weight = 0, 0.0
         self._rotation = rotation
         self._looked_at = looked_at
 
-    def look(self) -> None:
-        """Add the batch that the layer just ran on."""
+    def look(self, weights: Tensor | None = None) -> None:
+        """Add the batch that the layer just ran on.
+
+        weights (batch, context): how much each token counts in the moments of the inputs; None: all alike.
+        """
         inputs, outputs, _ = self._tap.take()
         query, key, _ = self._tap.split(outputs)
         flat = inputs.flatten(0, -2)
-        self._covariance += (flat.T @ flat).cpu().to(WORK)
-        self._sum += flat.sum(dim=0).cpu().to(WORK)
-        self._l1 += flat.abs().sum(dim=0).cpu().to(WORK)
+        covariance, total, l1 = input_sums(flat, weights)
+        self._covariance += covariance
+        self._sum += total
+        self._l1 += l1
+        self._weight += len(flat) if weights is None else float(weights.sum())
         self._norms.add(query.flatten(0, -2), key.flatten(0, -2))
         for row in range(key.shape[0]):
             if self._windows + row in self._looked_at:
@@ -61,12 +66,23 @@ class Observer:
         tokens = self._windows * self._rotation[0].shape[0]
         return LayerStatistics(
             contribution=self._norms.contribution(),
-            input_covariance=self._covariance / tokens,
-            input_mean=self._sum / tokens,
-            input_l1=self._l1 / tokens,
+            input_covariance=self._covariance / self._weight,
+            input_mean=self._sum / self._weight,
+            input_l1=self._l1 / self._weight,
             attention_mass=self._mass.mean(),
             tokens=tokens,
         )
+
+
+def input_sums(inputs: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of w x x^T, w x and w |x| over tokens, float64 on the CPU.
+
+    inputs: (tokens, d); weights: as many, in any shape.
+    """
+    weighted = inputs if weights is None else inputs * weights.to(inputs).view(-1, 1)
+    sums = (inputs.T @ weighted, weighted.sum(dim=0), weighted.abs().sum(dim=0))
+    covariance, total, l1 = (one.cpu().to(WORK) for one in sums)
+    return covariance, total, l1
 
 
 def looked_at(windows: int, seed: int) -> set[int]:

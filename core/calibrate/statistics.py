@@ -17,6 +17,7 @@ from core.arch import Architecture
 from core.calibrate.fisher import backward_step
 from core.calibrate.layer_statistics import LayerStatistics, save_tensors, statistics_file
 from core.calibrate.observer import Observer, looked_at
+from core.calibrate.picture_ids import token_weights
 from core.calibrate.states import BATCH_TOKENS, StateFiles, in_batches
 from core.calibrate.tap import tap_of
 from core.errors import ModelError
@@ -35,11 +36,13 @@ def collect(
     seed: int = 0,
     fisher_windows: int = 0,
     linears: bool = False,
+    image_weight: float = 1.0,
     batch_tokens: int = BATCH_TOKENS,
 ) -> Iterator[int]:
     """Yield each layer's index as soon as its statistics are in `folder`; call again to resume.
 
-    windows: token ids (n, context). linears: look at every linear layer's inputs, too. `folder` belongs to
+    windows: token ids (n, context). linears: look at every linear layer's inputs, too. image_weight: what a
+    token of an image counts in moments of inputs beside one of text. `folder` belongs to
     one model and one calibration text. With `fisher_windows`, call `collect_fisher` afterwards: it uses up
     the files that are left for it.
     """
@@ -53,7 +56,8 @@ def collect(
     if start == 0:
         _embed(skeleton, windows, hidden, batch_tokens)
     for index in range(start, facts.layers):
-        forward = _Forward(skeleton, facts, family, looked_at(len(windows), seed), linears)
+        weights = token_weights(windows, image_weight)
+        forward = _Forward(skeleton, facts, family, looked_at(len(windows), seed), linears, weights)
         statistics, inputs = forward.run(index, hidden, batch_tokens)
         if linears:
             save_inputs(folder, index, inputs)
@@ -100,12 +104,14 @@ class _Forward:
         family: Architecture,
         looked_at: set[int],
         linears: bool,
+        weights: Tensor | None,
     ) -> None:
         self._skeleton = skeleton
         self._facts = facts
         self._family = family
         self._looked_at = looked_at
         self._linears = linears
+        self._weights = weights
 
     @torch.no_grad()
     def run(
@@ -125,8 +131,11 @@ class _Forward:
         with hidden.writing(index + 1) as append:
             for batch in in_batches(windows, context, batch_tokens):
                 states = hidden.read(index, batch).to(self._skeleton.device)
+                weights = None if self._weights is None else self._weights[batch]
+                if inputs:
+                    inputs.weigh(weights)
                 output = self._skeleton.run(index, layer, states)
-                observer.look()
+                observer.look(weights)
                 if not torch.isfinite(output).all():
                     raise ModelError(
                         f"layer {index} gives infinite or undefined values on the calibration text",

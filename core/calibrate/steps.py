@@ -19,6 +19,7 @@ class Sample:
     """What calibration reads: token ids `windows` (n, context), of which the first `fisher_windows` go
     through the backward pass too (0: no backward pass), with `derotation` for the constants that replace
     rotations as well, and with `linears` for a budget of weights. `seed` draws labels and attention windows.
+    `image_weight` is what a token of an image counts beside one of text.
     """
 
     windows: Tensor
@@ -26,6 +27,7 @@ class Sample:
     seed: int = 0
     derotation: bool = False
     linears: bool = False
+    image_weight: float = 1.0
 
 
 def step_count(layers: int, sample: Sample) -> int:
@@ -55,6 +57,7 @@ def calibrate(
         seed=seed,
         fisher_windows=fisher_windows,
         linears=sample.linears,
+        image_weight=sample.image_weight,
     ):
         yield f"layer {index}: {windows.numel():,} tokens"
     if not fisher_windows:

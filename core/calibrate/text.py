@@ -21,10 +21,15 @@ _MEMBERS = {"wikipedia": _WIKI, "wikipedia-heldout": _WIKI, "news": _NEWS}
 _MOST_TEXTS = 16
 
 
+def is_picture_file(name: str) -> bool:
+    """Whether what is called `name` has images in it (core/calibrate/pictures.py)."""
+    return name.lower().endswith(".jsonl")
+
+
 def read_text(name: str) -> str:
     """The text called `name`, or the UTF-8 file at that path.
 
-    Raises TextError when it is missing, empty, or not text.
+    Raises TextError when it is missing, empty, not text alone, or no text.
     """
     if name in NAMED:
         return NAMED[name][1]()
@@ -33,6 +38,12 @@ def read_text(name: str) -> str:
         raise TextError(
             f"there is no text '{name[:200]}'",
             hint=f"give a UTF-8 text file or one of: {', '.join(NAMED)}",
+            field="text",
+        )
+    if is_picture_file(name):
+        raise TextError(
+            f"'{path.name}' has images in it, and only calibration looks at images",
+            hint="give a plain text file",
             field="text",
         )
     try:

@@ -83,7 +83,8 @@ inputs = processor(images=Image.open("picture.png"), text="<image> This is", ret
 print(processor.decode(model.generate(**inputs, max_new_tokens=20)[0]))
 ```
 
-The calibration text had no images in it; vision tower and projector are the original's, byte for byte."""
+Vision tower and projector are the original's, byte for byte."""
+_BLIND = " The calibration text had no images in it."
 
 
 def write_card(
@@ -110,10 +111,10 @@ def write_card(
         quality=_quality(metrics),
         measured=_measured(public, metrics),
         preset=_preset(spec),
-        calibration=_calibration(public),
+        calibration=_calibration(public, metrics),
         stages=stage_table(spec),
         limits=limits(public, plan, "perplexity" in metrics),
-        load=_LOAD_SEEING if _sees_images(facts) else _LOAD,
+        load=_load(facts, metrics),
         licence=licence.sentences,
         spec=public.model_dump_json(indent=2),
     )
@@ -137,10 +138,12 @@ def _linears(plan: Plan) -> str:
     return f"| of them in linear layers of the decoder | {plan.linears_before:,} | {plan.linears_after:,} |\n"
 
 
-def _sees_images(facts: ModelFacts) -> bool:
-    """Whether the model takes images beside text."""
+def _load(facts: ModelFacts, metrics: Mapping[str, float]) -> str:
+    """How to load it, with an image where the model takes some."""
     family = find_architecture(facts.model_type)
-    return family is not None and family.sees_images
+    if family is None or not family.sees_images:
+        return _LOAD
+    return _LOAD_SEEING + ("" if "calibration_images" in metrics else _BLIND)
 
 
 def _preset(spec: JobSpec) -> str:
@@ -150,12 +153,19 @@ def _preset(spec: JobSpec) -> str:
     return f"Preset `{found.name}`: {found.paper}. "
 
 
-def _calibration(spec: JobSpec) -> str:
+def _calibration(spec: JobSpec, metrics: Mapping[str, float]) -> str:
     read = spec.calibration
+    images = ""
+    if "calibration_images" in metrics:
+        images = (
+            f" with {metrics['calibration_images']:,.0f} images, whose "
+            f"{metrics['calibration_image_tokens']:,.0f} tokens count {read.image_weight:g} times "
+            "one of text,"
+        )
     backwards = f", {read.fisher_tokens:,} of them with gradients" if spec.needs_fisher else ""
     return (
-        f"Calibrated on {read.tokens:,} tokens of {read.text} in windows of {read.context}{backwards}, "
-        f"seed {read.seed}."
+        f"Calibrated on {read.tokens:,} tokens of {read.text}{images} in windows of {read.context}"
+        f"{backwards}, seed {read.seed}."
     )
 
 

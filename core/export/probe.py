@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from core.arch import Architecture
+from core.calibrate.picture_ids import is_picture, seen_from
 from core.modeling import MLAConfig, class_of
 from core.weights.experts import stacked
 from core.weights.skeleton import Skeleton, fill
@@ -38,10 +39,14 @@ class Probe:
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(self, tokens: Tensor) -> None:
-        """Embed `tokens` (n,) unless an earlier run did."""
+        """Embed some of `tokens` (n,) unless an earlier run did; with images in them, parts of both."""
         if not self._file(0).is_file():
-            hidden = self._skeleton.embed(tokens[None, :PROBE_TOKENS], self._dtype)
-            self._save(0, {"hidden": hidden, "tokens": tokens[None, :PROBE_TOKENS]})
+            chosen = seen_from(tokens, PROBE_TOKENS)
+            hidden = self._skeleton.embed(chosen[None], self._dtype)
+            words = tokens[~is_picture(tokens)][None, :PROBE_TOKENS]
+            # a fresh process cannot look up an image: it is given what stands for it
+            given = {"embeds": hidden} if is_picture(chosen).any() else {}
+            self._save(0, {"hidden": hidden.clone(), "tokens": words} | given)
 
     @torch.no_grad()
     def advance(self, index: int, tensors: Mapping[str, Tensor]) -> None:
@@ -61,11 +66,14 @@ class Probe:
         layer = fill(module, stacked(cast, self._family.experts), torch.device("cpu"))
         hidden = self._skeleton.run(index, layer, state["hidden"])
         module.to("meta")
-        self._save(index + 1, {"hidden": hidden, "tokens": state["tokens"]})
+        self._save(index + 1, state | {"hidden": hidden})
 
     @torch.no_grad()
     def finish(self, layers: int, source: TensorSource) -> Path:
-        """Apply the final norm and head; returns the file with `tokens` and `logits` (float32)."""
+        """Apply the final norm and head; returns the file with `logits` (float32) and what they are of.
+
+        `embeds` where images were among the tokens, else `tokens`, which a sample starts with in any case.
+        """
         state = load_file(self._file(layers))
         prefix = self._family.final_norm
         weights = {n: t.to(self._dtype) for n, t in source.read_prefix(prefix + ".").items()}
@@ -73,7 +81,8 @@ class Probe:
         head = self._skeleton.head(self._dtype, torch.device("cpu"))
         logits = head.logits(norm(state["hidden"])).float()
         path = self._folder / "expected.safetensors"
-        path.write_bytes(save({"tokens": state["tokens"], "logits": logits}))
+        del state["hidden"]
+        path.write_bytes(save(state | {"logits": logits}))
         return path
 
     def _save(self, index: int, tensors: dict[str, Tensor]) -> None:

@@ -128,7 +128,8 @@ def main(folder: Path, expected: Path) -> int:
     wanted = load_file(expected)
     model = _load(folder).eval()
     with torch.no_grad():
-        logits = model(wanted["tokens"]).logits.float()
+        given = {"inputs_embeds": wanted["embeds"]} if "embeds" in wanted else {"input_ids": wanted["tokens"]}
+        logits = model(**given).logits.float()
         output = model.generate(
             wanted["tokens"][:, :_PROMPT],
             attention_mask=torch.ones_like(wanted["tokens"][:, :_PROMPT]),

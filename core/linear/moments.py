@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.arch import Architecture
 from core.calibrate.layer_statistics import save_tensors
+from core.calibrate.observer import input_sums
 from core.factor.metrics import InputMoments
 
 # sums over many tokens; the products of one batch are float32
@@ -77,22 +78,27 @@ class InputObserver:
     def __init__(self, layer: nn.Module, family: Architecture) -> None:
         where = paths(family)
         self._sums: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-        self._tokens = 0
+        self._weights: Tensor | None = None
+        self._weight = 0.0
         self._hooks = [
             layer.get_submodule(where[parts[-1]]).register_forward_pre_hook(self._adding(name))
             for name, parts in READERS.items()
         ]
 
+    def weigh(self, weights: Tensor | None) -> None:
+        """How much each token of the batch to come counts, (batch, context); None: all alike."""
+        self._weights = weights
+
     def _adding(self, name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
         def add(module: nn.Module, inputs: tuple[Tensor]) -> None:
             del module
             flat = inputs[0].detach().flatten(0, -2)
-            found = (flat.T @ flat, flat.sum(dim=0), flat.abs().sum(dim=0))
-            exact = [one.cpu().to(WORK) for one in found]
+            exact = list(input_sums(flat, self._weights))
             if name in self._sums:
                 exact = [one + before for one, before in zip(exact, self._sums[name], strict=True)]
             self._sums[name] = (exact[0], exact[1], exact[2])
-            self._tokens += len(flat) if name == "mlp" else 0
+            if name == "mlp":
+                self._weight += len(flat) if self._weights is None else float(self._weights.sum())
 
         return add
 
@@ -101,7 +107,7 @@ class InputObserver:
         for hook in self._hooks:
             hook.remove()
         return {
-            f"{name}.{kind}": total / self._tokens
+            f"{name}.{kind}": total / self._weight
             for name, sums in self._sums.items()
             for kind, total in zip(_KINDS, sums, strict=True)
         }

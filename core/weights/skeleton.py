@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.activations import ACT2FN
 
 from core.arch import Architecture
+from core.calibrate.picture_ids import FIRST_ROW, is_picture
+from core.calibrate.states import StateFiles
 from core.errors import ModelError
 from core.model_config import dimensions, read_config
 from core.process import return_layer_memory
@@ -40,14 +43,19 @@ def check_weights(folder: Path, family: Architecture, stored: Mapping[str, Tenso
 
 def _empty_model(folder: Path, family: Architecture) -> Any:
     """The original model on the meta device."""
+    with torch.device("meta"):
+        return _model_of(folder, family)
+
+
+def _model_of(folder: Path, family: Architecture) -> Any:
+    """The original model on whatever device the context says."""
     try:
         config: Any = AutoConfig.for_model(**read_config(folder))
         # one implementation for every device, so that calibration does not depend on what is installed; SDPA
         # knows no soft-cap
         config._attn_implementation = "eager" if family.softcap else "sdpa"
-        with torch.device("meta"):
-            kind: Any = AutoModelForImageTextToText if family.sees_images else AutoModelForCausalLM
-            return kind.from_config(config)
+        kind: Any = AutoModelForImageTextToText if family.sees_images else AutoModelForCausalLM
+        return kind.from_config(config)
     except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(
             f"transformers cannot build the model of config.json: {error}",
@@ -56,10 +64,32 @@ def _empty_model(folder: Path, family: Architecture) -> Any:
         ) from error
 
 
-class Skeleton:
-    """The base architecture on the meta device; `layer(i)` gives layer i with its weights, ready to run."""
+def seeing_model(folder: Path, family: Architecture, device: torch.device) -> Any:
+    """The original with the weights of what sees images, float32 on `device`; all else stays empty."""
+    # towers number their patches in buffers that no checkpoint has: those are computed, not loaded
+    with init_empty_weights(include_buffers=False):
+        model = _model_of(folder, family)
+    source = TensorSource(folder, family)
+    for path in family.image_modules:
+        tensors = {name: value.float() for name, value in source.read_prefix(path + ".").items()}
+        fill(model.get_submodule(path), tensors, device).to(device)
+    return model.model
 
-    def __init__(self, folder: Path, family: Architecture, device: torch.device) -> None:
+
+class Skeleton:
+    """The base architecture on the meta device; `layer(i)` gives layer i with its weights, ready to run.
+
+    `pictures` has the rows that ids of images stand for, see core/calibrate/picture_ids.py.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        family: Architecture,
+        device: torch.device,
+        pictures: StateFiles | None = None,
+    ) -> None:
+        self._pictures = pictures
         self._model: Any = _empty_model(folder, family)
         self.config: Any = self._model.config.get_text_config(decoder=True)
         self._source = TensorSource(folder, family)
@@ -97,10 +127,21 @@ class Skeleton:
             positions = self._source.read(f"{self._family.positions}.weight")[offset:].to(dtype)
 
         def embed(tokens: Tensor) -> Tensor:
-            found = nn.functional.embedding(tokens, table).to(dtype) * torch.tensor(scale, dtype=dtype)
+            seen = is_picture(tokens)
+            words = tokens.masked_fill(seen, 0)
+            found = nn.functional.embedding(words, table).to(dtype) * torch.tensor(scale, dtype=dtype)
+            if seen.any():
+                found[seen] = self._rows(tokens[seen] - FIRST_ROW).to(dtype)
             return found if positions is None else found + positions[: tokens.shape[-1]]
 
         return embed
+
+    def _rows(self, rows: Tensor) -> Tensor:
+        """What stands for parts of images, (n, d); those of one window lie together in the file."""
+        if self._pictures is None:
+            raise ModelError("the images of the calibration are missing", hint="run the conversion again")
+        first, last = int(rows.min()), int(rows.max())
+        return self._pictures.read(0, slice(first, last + 1))[rows - first, 0]
 
     def embed(self, tokens: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Token ids (…, n) -> inputs of the first layer (…, n, d) in `dtype`."""

@@ -26,6 +26,7 @@ _CALIBRATIONS = st.builds(
     sampling=st.sampled_from(["spread", "start"]),
     fisher_tokens=st.integers(1, 10_000),
     shrinkage=st.floats(0, 1),
+    image_weight=st.floats(0.01, 2),
     seed=st.integers(0, 2**32 - 1),
 )
 

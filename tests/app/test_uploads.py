@@ -11,9 +11,10 @@ from app.main import create_api
 from app.services.incoming import Incoming
 from app.services.text_names import friendly
 from app.services.tokens import EXACT_BYTES, TokenCounts
-from app.services.uploads import name_of_file, path_of, store, uploaded
+from app.services.uploads import check_name, name_of_file, path_of, store, uploaded
 from app.services.workbench import Workbench
 from core.calibrate.tokens import tokenize
+from core.errors import TextError
 from core.settings import Settings
 from core.spec import Calibration, JobSpec
 from tests.app.conftest import CountingBell, finish_job
@@ -239,3 +240,12 @@ def test_a_model_without_a_tokenizer_counts_nothing(
 )
 def test_a_file_gets_a_name_that_can_be_used(file: str, name: str) -> None:
     assert name_of_file(file) == name
+
+
+def test_a_file_of_images_is_not_uploaded(settings: Settings) -> None:
+    """Its images would not come along; under another name it would be read as text."""
+    with pytest.raises(TextError, match=r"'album\.jsonl' names images") as caught:
+        name_of_file("home/album.jsonl")
+    assert "give its path" in caught.value.hint
+    with pytest.raises(TextError, match="names images"):
+        check_name("my album.jsonl")

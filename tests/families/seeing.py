@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small LLaVA models: any checkpoint of a language model, behind a random vision tower and projector."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,14 @@ def painted(seed: int = 0) -> Image.Image:
 def prompt(folder: Path, text: str = "A picture: <image> It shows") -> Any:
     """What the folder's own processor makes of a picture and a text."""
     return LlavaProcessor.from_pretrained(folder)(images=painted(), text=text, return_tensors="pt")
+
+
+def make_album(folder: Path, count: int, first: int = 0) -> Path:
+    """A file of `count` images, painted with seeds from `first` on, each with a text of its own length."""
+    lines = []
+    for seed in range(count):
+        painted(first + seed).save(folder / f"{seed}.png")
+        lines.append({"image": f"{seed}.png", "text": f"It shows {'stripes '[: seed % 9]}"})
+    file = folder / "album.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return file

@@ -44,9 +44,11 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_llava(text, tmp_path_factory.mktemp("llava"))
 
 
-def converted(model: Path, preset: str, keep: float, text: Path, folder: Path) -> tuple[Path, ListSink]:
-    """The result folder; calibrated on text alone."""
-    calibration = {"text": str(text), "tokens": 512, "context": 128}
+def converted(
+    model: Path, preset: str, keep: float, text: Path | str, folder: Path, **calibration: int
+) -> tuple[Path, ListSink]:
+    """The result folder and what was said."""
+    calibration = {"text": str(text), "tokens": 512, "context": 128} | calibration
     spec = spec_from_preset(preset, model=str(model), keep=keep, calibration=calibration, evaluation=None)
     workspace, sink = Workspace(work=folder / "out.partial", result=folder / "out"), ListSink()
     convert(spec, workspace, sink, NeverCancel(), Settings(data_dir=folder / "home"))

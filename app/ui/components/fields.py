@@ -150,7 +150,7 @@ def tune_boxes() -> tuple[Boxes, dict[str, gr.HTML]]:
             value="wikipedia",
             allow_custom_value=True,
             label="Calibration text",
-            info="a named text, or the path of a UTF-8 file",
+            info="a named text, or the path of a UTF-8 file; for a model that sees, of a .jsonl of images",
         )
         boxes["evaluation_text"] = gr.Dropdown(
             evaluation_choices(),
