@@ -8,12 +8,16 @@ import torch
 from torch import Tensor
 
 from core.calibrate.layer_statistics import LayerStatistics
+from core.factor.joint_qk import Scores
+from core.factor.joint_vo import Outputs
 from core.factor.local import WORK
 from core.factor.metrics import INPUT, OUTPUT, Stacked, input_moments, weigh_keys
-from core.factor.svd import FORM
+from core.factor.qk_vo import JointQKVO
+from core.factor.svd import FORM, Joint, Split
 from core.modeling import PRE_ROPE
 from core.planning import LayerPlan
 from core.qk_norm import behind_norms, queries_apart
+from core.recipe import JOINT_QK_VO
 from core.rope.parting import part
 from core.rope.split import RopeSplit, affine
 from core.spec import Recipe
@@ -73,7 +77,7 @@ class LayerConverter:
         recipe: Recipe,
         shrinkage: float = 0.0,
     ) -> None:
-        """Of `plan` only the layout, the rotary dims and mean_bias are used."""
+        """Of `plan` the ranks of the latent are not used."""
         statistics = statistics.to(weights.k.device)
         if weights.front is not None:
             statistics = queries_apart(statistics, len(weights.q))
@@ -118,7 +122,11 @@ class Factoring:
         output = weigh_keys(
             OUTPUT[recipe.factor_output](self.stacked, statistics), len(self.stacked.key), recipe.key_weight
         )
-        self.form = FORM[recipe.factor_form](self.stacked, output, self.inputs)
+        self.form: Joint | Split | JointQKVO
+        if recipe.factor_form == JOINT_QK_VO:
+            self.form = joint_form(weights, split, statistics, self.inputs @ self.inputs.T, plan)
+        else:
+            self.form = FORM[recipe.factor_form](self.stacked, output, self.inputs)
         self._covariance = statistics.input_covariance.to(WORK)
 
     def at(self, plan: LayerPlan) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -195,6 +203,30 @@ def stack(weights: AttentionWeights, split: RopeSplit, statistics: LayerStatisti
         query=torch.block_diag(*met.sum(dim=1)) if width else weights.k.new_zeros(0, 0, dtype=WORK),
         output=torch.block_diag(*seen),
     )
+
+
+def joint_form(
+    weights: AttentionWeights,
+    split: RopeSplit,
+    statistics: LayerStatistics,
+    covariance: Tensor,
+    plan: LayerPlan,
+) -> JointQKVO:
+    """The scores of the keys that go into the latent, and the outputs, for inputs of `covariance` (d, d)."""
+    is_turned = not split.query_nope.shape[1]
+    query = split.query_rope if is_turned else split.query_nope
+    heads, width = query.shape[0], weights.o.shape[0]
+    mass = statistics.attention_mass.to(WORK)
+    scores = Scores(
+        query[:, :, :-1],
+        split.key_nope[:, :, :-1],
+        covariance,
+        mass / mass.sum(dim=1, keepdim=True),
+        split.inv_freq[0] if is_turned else None,
+    )
+    values = weights.v.to(WORK).view(split.key_nope.shape[0], -1, weights.v.shape[1])
+    outputs = Outputs(values, weights.o.to(WORK).view(width, heads, -1), covariance)
+    return JointQKVO(scores, outputs, plan.rank_of("query"), plan.rank_of("output"))
 
 
 def relative_error(lost: Tensor, original: Tensor, covariance: Tensor) -> Tensor:

@@ -188,7 +188,7 @@ class Conversion:
         probe = Probe(work / "probe", self._config, self._skeleton, ready.family, ready.plan.dtype)
         probe.start(probe_tokens)
         if len(ready.refit):
-            configs = {"export": mla_config(ready.facts, ready.plan.whole)}
+            configs = {"export": mla_config(ready.facts, ready.plan.before_output)}
             self._refit = OutputRefit(
                 self._skeleton,
                 ready.family,
@@ -226,11 +226,7 @@ class Conversion:
             self._spec.recipe,
             self._spec.calibration.shrinkage,
         )
-        if self._refit is not None:
-            latent = self._refit.advance(layer.index, {"export": latent})["export"]
-        latent = self._linears.smaller(
-            layer, latent, statistics, self._refit.mlp_inputs if self._refit else None
-        )
+        latent = self._linears.smaller(layer, latent, statistics, self._refit)
         attention = self._ready.family.attention.format(i=layer.index) + "."
         prefix = self._ready.family.layer.format(i=layer.index) + "."
         tensors = {attention + name: tensor for name, tensor in latent.tensors.items()}

@@ -54,6 +54,10 @@ class LayerPlan(Frozen):
         (), description="the other linear layers of the decoder layer when there is a budget of weights"
     )
 
+    def rank_of(self, part: str) -> int | None:
+        """The rank of a linear layer, None where it stays whole."""
+        return next((one.rank for one in self.linears if one.part == part and one.rank), None)
+
     @property
     def linears_saved(self) -> int:
         """Numbers that the factored linear layers take less."""
@@ -92,7 +96,18 @@ class Plan(Frozen):
     @property
     def whole(self) -> "Plan":
         """The same conversion before its linear layers become smaller."""
-        layers = [layer.model_copy(update={"linears": (), "kv_identity": False}) for layer in self.layers]
+        return self._smaller_in(())
+
+    @property
+    def before_output(self) -> "Plan":
+        """The same conversion with no linear layer smaller but the queries: what W_O is fitted behind."""
+        return self._smaller_in(("query",))
+
+    def _smaller_in(self, parts: tuple[str, ...]) -> "Plan":
+        layers = []
+        for layer in self.layers:
+            linears = tuple(one for one in layer.linears if one.part in parts)
+            layers.append(layer.model_copy(update={"linears": linears, "kv_identity": False}))
         return self.model_copy(update={"layers": tuple(layers)})
 
     @property
@@ -165,7 +180,7 @@ def _with_linears(
     if spec.weights_keep is None:
         return layers
     # each side of a split latent would need a block of its own
-    is_identity = spec.recipe.junction == IDENTITY_JUNCTION and spec.recipe.factor_form == "joint"
+    is_identity = spec.recipe.junction == IDENTITY_JUNCTION and not spec.recipe.is_split
     found = []
     for layer in layers:
         spared = layer.kv_lora_rank**2 if is_identity else 0
@@ -245,7 +260,7 @@ def _layer(spec: JobSpec, facts: ModelFacts, index: int, widths: Widths) -> Laye
     # mixed heads keep all their dims beside the shared rotary ones
     nope = {PRE_ROPE: 0, "none": facts.head_dim - rope_dim}.get(rule, facts.head_dim)
     k_rank = v_rank = rank
-    if recipe.factor_form == "split":
+    if recipe.is_split:
         keys, values = key_limits(recipe, facts, rope_dim)
         # half each (MHA2MLA, SVD_split); what one side cannot use goes to the other
         k_rank = min(max(rank // 2, rank - values), keys)

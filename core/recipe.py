@@ -19,6 +19,9 @@ class Frozen(BaseModel):
 OF_WEIGHTS = ("linear_input", "linear_form", "junction", "linear_allocate", "sparse_share", "factor_bits")
 # value of Recipe.junction that spares r^2 numbers
 IDENTITY_JUNCTION = "block-identity"
+# values of Recipe.factor_form that give keys and values a latent each
+SPLIT_FORMS = ("split", "joint-qk-vo")
+JOINT_QK_VO = "joint-qk-vo"
 # value of Recipe.freqfold: folds that widen as pairs turn more slowly
 GRADED = 0
 
@@ -82,6 +85,11 @@ class Recipe(Frozen):
         return check_choice(info.field_name, value)
 
     @property
+    def is_split(self) -> bool:
+        """Whether keys and values get a latent each."""
+        return self.factor_form in SPLIT_FORMS
+
+    @property
     def needs_fisher(self) -> bool:
         """Whether a backward pass over the calibration text is needed."""
         return (
@@ -122,9 +130,9 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _weight_has_something_to_weigh(self) -> Self:
-        if self.factor_form == "split" and self.key_weight != 1:
+        if self.is_split and self.key_weight != 1:
             raise SpecError(
-                "split gives keys and values a latent of their own, so key_weight weighs nothing",
+                f"{self.factor_form} gives keys and values a latent each, so key_weight weighs nothing",
                 hint="set key_weight to 1, or choose factor_form joint",
                 field="recipe.key_weight",
             )

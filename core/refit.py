@@ -78,7 +78,10 @@ class OutputRefit:
         path = self._family.attention.format(i=index)
         fits = {}
         for name, model in self._models.items():
-            tensors = {key: value.float() for key, value in latent[name].tensors.items()}
+            tensors = {
+                key: value.float() if value.is_floating_point() else value
+                for key, value in latent[name].tensors.items()
+            }
             module = fill(model.get_submodule(path), tensors, self._skeleton.device)
             fits[name] = _Fit(module, latent[name])
         self._run(index, fits)

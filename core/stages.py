@@ -71,6 +71,8 @@ STAGES: Mapping[str, Stage] = {
         {
             "joint": "one SVD of all non-rotary keys and values (MHA2MLA, SVD_joint)",
             "split": "keys and values each get their own SVD, half the latent each (MHA2MLA, SVD_split)",
+            "joint-qk-vo": "keys for the scores, values for the output, whatever factor_output says; "
+            "half the latent each (LatentLLM)",
         },
     ),
     "allocate": Stage(

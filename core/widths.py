@@ -89,7 +89,7 @@ def _by_rule(recipe: Recipe, keep: float, numbers: int, facts: ModelFacts) -> in
 
 def smallest_rank(recipe: Recipe) -> int:
     """Numbers a latent needs at least: one, or one for keys and one for values."""
-    return 2 if recipe.factor_form == "split" else 1
+    return 2 if recipe.is_split else 1
 
 
 def _enough(spec: JobSpec, facts: ModelFacts, given: int | None) -> float | None:
@@ -178,8 +178,10 @@ def _explicit(spec: JobSpec, facts: ModelFacts, given: int | None) -> Widths:
             hint=f"choose {per_head} or less; {per_head} keeps keys and values exact",
             field="kv_rank",
         )
-    if spec.recipe.factor_form == "split" and rank < 2:
-        raise PlanError("split needs a latent of at least 2", hint="raise kv_rank", field="kv_rank")
+    if spec.recipe.is_split and rank < 2:
+        raise PlanError(
+            f"{spec.recipe.factor_form} needs a latent of at least 2", hint="raise kv_rank", field="kv_rank"
+        )
     return Widths(rope_dim, min(rank, largest))
 
 
@@ -208,7 +210,7 @@ def most_rope_dims(recipe: Recipe, facts: ModelFacts) -> int:
 def largest_rank(recipe: Recipe, facts: ModelFacts, rope_dim: int) -> int:
     """The rank of the latent that loses nothing of keys and values."""
     keys, values = key_limits(recipe, facts, rope_dim)
-    if recipe.factor_form == "split":
+    if recipe.is_split:
         return keys + values
     return min(facts.latent_inputs, facts.kv_heads * facts.head_dim + _key_rank(recipe, facts, rope_dim))
 

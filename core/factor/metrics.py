@@ -56,6 +56,10 @@ class InputMoments:
     mean: Tensor
     l1: Tensor
 
+    def to(self, device: torch.device) -> "InputMoments":
+        """The same moments on `device`."""
+        return InputMoments(self.covariance.to(device), self.mean.to(device), self.l1.to(device))
+
     def centred(self) -> "InputMoments":
         """The same without the mean, for a factorisation whose biases take care of it (LatentLLM)."""
         return replace(self, covariance=self.covariance - torch.outer(self.mean, self.mean))

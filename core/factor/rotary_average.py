@@ -16,19 +16,22 @@ WORK = torch.float64
 class RotaryAverage:
     """For each head i: S_i -> sum_D p_i(D) R_D S_i R_D^T, and the same with R_D^T in the place of R_D.
 
-    inv_freq (h/2) turns the first h of the d_h channels of a head, the others do not turn (h < d_h: partial
-    rotary; None: no positions). mass (n_h, window) or (window): p_i(D) >= 0 for D = 0, 1, …
+    inv_freq (h/2), or (n_h, h/2) where heads differ, turns the first h of the d_h channels of a head, the
+    others do not turn (h < d_h: partial rotary; None: no positions). mass (n_h, window) or (window):
+    p_i(D) >= 0 for D = 0, 1, …
     """
 
     def __init__(self, inv_freq: Tensor | None, mass: Tensor, head_dim: int) -> None:
         weights = mass.to(WORK).view(-1, mass.shape[-1])
-        turning = [] if inv_freq is None else [inv_freq.to(weights), -inv_freq.to(weights)]
-        still = head_dim - sum(len(part) for part in turning)
-        phases = torch.cat([*turning, weights.new_zeros(still)])
+        turning = weights.new_zeros(1, 0) if inv_freq is None else inv_freq.to(weights)
+        turning = turning if turning.ndim == 2 else turning[None]
+        still = head_dim - 2 * turning.shape[1]
+        phases = torch.cat([turning, -turning, weights.new_zeros(len(turning), still)], dim=1)
         offsets = torch.arange(weights.shape[1], dtype=WORK, device=weights.device)
-        turns = torch.polar(torch.ones_like(offsets[:, None] * phases), -offsets[:, None] * phases)
+        angles = -offsets[:, None] * phases[:, None]
+        turns = torch.polar(torch.ones_like(angles), angles)
         # (n_h, d_h, d_h): sum_D p(D) e^{-i D (phase_a - phase_b)}
-        self._factors = torch.einsum("hw,wa,wb->hab", weights.to(turns), turns, turns.conj())
+        self._factors = torch.einsum("hw,hwa,hwb->hab", weights.to(turns), turns, turns.conj())
         self._basis = _pairs(head_dim, (head_dim - still) // 2).to(self._factors)
 
     def turned(self, moments: Tensor) -> Tensor:

@@ -52,16 +52,20 @@ class Split:
 
     def squares(self) -> Tensor:
         """What each further number saves, half of them on each side; what one lacks the other gives."""
-        key, value = self._key.squares, self._value.squares
-        both = min(len(key), len(value))
-        pairs = torch.stack([key[:both], value[:both]], dim=1).flatten()
-        return torch.cat([pairs, key[both:], value[both:]])
+        return interleaved(self._key.squares, self._value.squares)
 
     def factors(self, k_rank: int, v_rank: int) -> Factors:
         """A latent of k_rank + v_rank numbers."""
         k_up, k_down = self._key.at(k_rank)
         v_up, v_down = self._value.at(v_rank)
         return Factors(torch.cat([k_down, v_down]), k_up, v_up)
+
+
+def interleaved(key: Tensor, value: Tensor) -> Tensor:
+    """Two falling spectra as one, a number of each in turn; what one lacks the other gives."""
+    both = min(len(key), len(value))
+    pairs = torch.stack([key[:both], value[:both]], dim=1).flatten()
+    return torch.cat([pairs, key[both:], value[both:]])
 
 
 FORM: Mapping[str, type[Joint] | type[Split]] = {"joint": Joint, "split": Split}

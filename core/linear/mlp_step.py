@@ -27,7 +27,15 @@ class MlpSample:
     activation: Callable[[Tensor], Tensor]
 
 
-def refitted(
+def reader_metrics(whole: Mapping[str, Linear], sample: MlpSample) -> dict[str, Tensor]:
+    """The metric (m, m) of the outputs of gate and up, see core/factor/mlp.py."""
+    device = whole["up"].weight.device
+    return joint.reader_metrics(
+        _mlp(whole, sample), lambda: (rows.to(device) for rows in sample.inputs.split(_ROWS))
+    )
+
+
+def refit_mlp_parts(
     whole: Mapping[str, Linear],
     smaller: Mapping[str, Factored | Linear],
     sample: MlpSample,

@@ -40,10 +40,7 @@ class LinearStatistics:
 
     def to(self, device: torch.device) -> "LinearStatistics":
         """The same statistics on `device`."""
-        inputs = {
-            name: InputMoments(*(value.to(device) for value in vars(one).values()))
-            for name, one in self.inputs.items()
-        }
+        inputs = {name: one.to(device) for name, one in self.inputs.items()}
         return LinearStatistics(inputs, {part: value.to(device) for part, value in self.gradients.items()})
 
     def of(self, part: str) -> InputMoments:

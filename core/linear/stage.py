@@ -4,8 +4,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor
-
 from core.calibrate.layer_statistics import LayerStatistics
 from core.convert import AttentionWeights, LatentLayer
 from core.export.layout import latent_shape
@@ -17,6 +15,7 @@ from core.linear.mlp_step import MlpSample
 from core.linear.moments import load_linears
 from core.planning import LayerPlan
 from core.preflight import Prepared
+from core.refit import OutputRefit
 from core.spec import JobSpec
 from core.weights.skeleton import Skeleton
 from core.weights.tensors import TensorSource
@@ -54,24 +53,31 @@ class LinearStage:
         return LinearChoosing(self._spec, self._ready, self._skeleton, readers, self._statistics, file)
 
     def smaller(
-        self, layer: LayerPlan, latent: LatentLayer, statistics: LayerStatistics, inputs: Tensor | None
+        self, layer: LayerPlan, latent: LatentLayer, statistics: LayerStatistics, refit: OutputRefit | None
     ) -> LatentLayer:
-        """The converted layer with its linear layers as the plan stores them; `latent` when all stay whole.
+        """The converted layer, refitted if `refit` is there, with its linear layers as the plan stores them.
 
-        inputs: what the original MLP of the layer read, (tokens, d), when it is to be refitted.
+        The refit sees the smaller queries, so W_O makes up for them too, as far as it can.
         """
         if not layer.linears:
-            return latent
+            return latent if refit is None else _refitted(refit, layer.index, latent)
         recipe, shrinkage = self._spec.recipe, self._spec.calibration.shrinkage
         measured = Measured(statistics, load_linears(self._statistics, layer.index))
         shape = latent_shape(self._ready.facts, layer)
         factors = SmallerLayer(latent, self._mlp(layer.index), shape, measured, recipe, shrinkage)
-        if inputs is None:
+        if refit is None:
             return factors.at(layer)
-        return factors.at(layer, MlpSample(inputs, self._skeleton.activation()))
+        seen = _refitted(refit, layer.index, factors.with_queries(layer))
+        read = refit.mlp_inputs
+        sample = None if read is None else MlpSample(read, self._skeleton.activation())
+        return factors.at(layer, seen, sample)
 
     def _mlp(self, index: int) -> dict[str, Linear]:
         return mlp_weights(self._source, self._ready.family, index, self._ready.device)
+
+
+def _refitted(refit: OutputRefit, index: int, latent: LatentLayer) -> LatentLayer:
+    return refit.advance(index, {"export": latent})["export"]
 
 
 def spread_words(allocation: LinearAllocation) -> str:

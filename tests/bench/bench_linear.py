@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fewer parameters in the linear layers: six preconditioners, local against joint, at equal counts.
 
-`python tests/bench/bench_linear.py [share …]`: the demo model with its cache as it is, evaluated in memory
-on held-out windows, every candidate side by side in one walk through the layers. Finished shares are kept in
-build/bench/linear.json; the page is docs/latentllm.md. About 15 minutes a share on 2 cores.
+`python tests/bench/bench_linear.py [share …] [word]`: the demo model with its cache as it is, evaluated in
+memory on held-out windows, every candidate side by side in one walk through the layers; with a word only rows
+that have it. What is finished is kept in build/bench/linear.json; the page is docs/latentllm.md. About 15
+minutes a share on 2 cores.
 """
 
 import json
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +49,14 @@ SHARES = (0.9, 0.8, 0.7, 0.6)
 CALIBRATION = {"tokens": 16_384, "context": 512, "fisher_tokens": 4_096, "refit_tokens": 4_096}
 WINDOWS = 4
 LOCAL = {"linear_form": "local", "linear_allocate": "uniform"}
-# name -> (recipe, refit of the MLP); all at the same number of parameters
+# name -> (recipe, refit of W_O and MLP); all at the same number of parameters
 ROWS: dict[str, tuple[dict[str, str], bool]] = {
     **{
         f"local, {choice}": (LOCAL | {"linear_input": choice}, False)
         for choice in ("identity", "diag-hessian", "diag-l1", "diag-l2", "covariance", "root-covariance")
     },
     "joint: queries for their logits, channels by loss gradients": ({"linear_allocate": "uniform"}, False),
-    "the same, MLP refitted": ({"linear_allocate": "uniform"}, True),
+    "the same, W_O and MLP refitted": ({"linear_allocate": "uniform"}, True),
     "the same, spread by predicted loss": ({"linear_allocate": "loss-aware"}, True),
 }
 
@@ -91,9 +93,9 @@ class Table:
             evaluation=None,
         )
 
-    def rows(self, share: float) -> dict[str, dict[str, float]]:
-        """Perplexity ratio, KL and parameters of every row."""
-        specs = {name: self._spec(share, recipe) for name, (recipe, _) in ROWS.items()}
+    def rows(self, share: float, names: Collection[str]) -> dict[str, dict[str, float]]:
+        """Perplexity ratio, KL and parameters of the rows called `names`."""
+        specs = {name: self._spec(share, ROWS[name][0]) for name in names}
         plans = {name: make_plan(spec, self._ready.facts) for name, spec in specs.items()}
         for name, spec in specs.items():
             if spec.recipe.linear_allocate != "uniform":
@@ -117,24 +119,22 @@ class Table:
         return Trial(self._skeleton, self._ready.family, configs, self._windows)
 
     def _refit(self, plans: dict[str, Plan]) -> OutputRefit:
-        """Only its walk over the inputs of the MLPs is used: attention is whole but for its factors."""
-        whole = mla_config(self._ready.facts, next(iter(plans.values())).whole)
+        configs = {
+            name: mla_config(self._ready.facts, plan.before_output)
+            for name, plan in plans.items()
+            if ROWS[name][1]
+        }
         windows = refit_windows(self._ready.sample.windows, CALIBRATION["refit_tokens"])
-        return OutputRefit(
-            self._skeleton,
-            self._ready.family,
-            {"whole": whole},
-            windows,
-            STORE / "linear" / "refit",
-            sees_mlp=True,
-        )
+        folder = STORE / "linear" / "refit"
+        shutil.rmtree(folder, ignore_errors=True)
+        return OutputRefit(self._skeleton, self._ready.family, configs, windows, folder, sees_mlp=True)
 
     def _layers(
         self, specs: dict[str, JobSpec], plans: dict[str, Plan], refit: OutputRefit
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in range(self._ready.facts.layers):
-            first = next(iter(plans.values())).layers[index]
             measured = self._measured(index)
+            first = next(iter(plans.values())).layers[index]
             latent = convert_layer(
                 attention_weights(
                     self._source, self._ready.family, self._ready.facts, index, self._ready.device
@@ -144,14 +144,28 @@ class Table:
                 first,
                 next(iter(specs.values())).recipe,
             )
-            latent = refit.advance(index, {"whole": latent})["whole"]
-            assert refit.mlp_inputs is not None
-            sample = MlpSample(refit.mlp_inputs, self._skeleton.activation())
-            found, shape = {}, latent_shape(self._ready.facts, first)
-            for name, spec in specs.items():
-                smaller = SmallerLayer(latent, self._mlp(index), shape, measured, spec.recipe, 1e-6)
-                found[name] = smaller.at(plans[name].layers[index], sample if ROWS[name][1] else None)
-            yield index, found
+            shape = latent_shape(self._ready.facts, first)
+            layers = {
+                name: SmallerLayer(latent, self._mlp(index), shape, measured, spec.recipe, 1e-6)
+                for name, spec in specs.items()
+            }
+            fitted = [name for name in specs if ROWS[name][1]]
+            seen = {}
+            if fitted:
+                behind = {name: layers[name].with_queries(plans[name].layers[index]) for name in fitted}
+                seen = refit.advance(index, behind)
+            sample = (
+                None if refit.mlp_inputs is None else MlpSample(refit.mlp_inputs, self._skeleton.activation())
+            )
+            yield (
+                index,
+                {
+                    name: one.at(
+                        plans[name].layers[index], seen.get(name), sample if name in fitted else None
+                    )
+                    for name, one in layers.items()
+                },
+            )
 
     def _spread(self, spec: JobSpec, plan: Plan) -> Plan:
         """Ranks by predicted loss, tempered."""
@@ -187,26 +201,30 @@ def markdown(found: dict[str, dict[str, dict[str, float]]]) -> str:
         "|---|" + "--:|" * len(shares),
     ]
     for name in ROWS:
-        cells = [
-            f"x{found[one][name]['perplexity_ratio']:.3f} ({found[one][name]['kl']:.3f})" for one in shares
-        ]
+        known = [found[one].get(name) for one in shares]
+        cells = [f"x{one['perplexity_ratio']:.3f} ({one['kl']:.3f})" if one else "" for one in known]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main(words: list[str]) -> None:
-    """Compute the shares that are missing and print the table."""
+    """Compute what is missing of the given shares and of rows with the given word, and print the table."""
     hide_progress_bars()
+    shares = [float(word) for word in words if word[0].isdigit()]
+    only = next((word for word in words if not word[0].isdigit()), "")
     STORE.mkdir(parents=True, exist_ok=True)
     file = STORE / "linear.json"
     found = json.loads(file.read_text()) if file.is_file() else {}
     table: Table | None = None
-    for share in [float(word) for word in words] or SHARES:
-        if f"{share:g}" not in found:
+    wanted = [name for name in ROWS if only in name]
+    for share in shares or SHARES:
+        known = found.setdefault(f"{share:g}", {})
+        missing = [name for name in wanted if name not in known]
+        if missing:
             table = table or Table()
-            found[f"{share:g}"] = table.rows(share)
+            known |= table.rows(share, missing)
             file.write_text(json.dumps(found, indent=2))
-        print(markdown(found), flush=True)
+    print(markdown(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from local_mlp import Ranks, factored
 from torch import Tensor
 from torch.nn.functional import gelu, silu
 
 from core.factor.local import local_factors
 from core.factor.metrics import root
-from core.factor.mlp import MLP, Batches, Linear, Ranks, factored, reader_metrics
+from core.factor.mlp import MLP, Batches, Linear, reader_metrics
 from core.factor.mlp_refit import RefitEffort, refit_mlp, relative_error
 from core.factor.reduced_rank import reduced_rank
 

@@ -36,7 +36,7 @@ def test_transmla_shares_one_rope_key_whatever_is_kept(case: Case) -> None:
     assert case.difference(module) > 1e-3
 
 
-@pytest.mark.parametrize("form", ["joint", "split"])
+@pytest.mark.parametrize("form", ["joint", "split", "joint-qk-vo"])
 def test_pre_rope_at_full_rank_is_exact_in_both_ways_of_reading(form: str, case: Case) -> None:
     """Expanded as in prefill, and rebuilt tile by tile as in decode."""
     module = case.converted(Recipe(layout="pre-rope", factor_form=form), keep=1.0)

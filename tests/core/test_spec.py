@@ -50,7 +50,13 @@ CONTRADICTIONS = {
     "weighing keys that share nothing": (
         {"factor_form": "split", "key_weight": 2.0},
         "key_weight",
-        "latent of their own",
+        "a latent each",
+        "factor_form joint",
+    ),
+    "weighing keys that are measured in scores": (
+        {"factor_form": "joint-qk-vo", "key_weight": 2.0},
+        "key_weight",
+        "a latent each",
         "factor_form joint",
     ),
     "a start of what is not uniform": (

@@ -74,6 +74,7 @@ def test_keeping_all_weights_and_all_of_the_cache_is_the_original(
         {"junction": "right", "factor_bits": 8, "mean_bias": False},
         {"junction": "symmetric", "linear_allocate": "uniform", "linear_input": "diag-hessian"},
         {"junction": "block-identity", "factor_bits": 8, "linear_input": "covariance"},
+        {"factor_form": "joint-qk-vo", "allocate": "uniform"},
     ],
     ids=str,
 )
