@@ -80,14 +80,8 @@ _LATENTLLM = Preset(
     promise="half the cache and a fifth of the weights of the linear layers gone, without training: queries "
     "are factored for the logits they make, the rest by what it means to the loss",
     paper="LatentLLM, arXiv 2505.18413: root covariance, junction matrices, "
-    "queries for their logits, up/down MLP",
-    recipe=Recipe(
-        layout="pre-rope",
-        factor_input="root-covariance",
-        factor_output="attention-aware",
-        mean_bias=True,
-        refit_output=True,
-    ),
+    "queries for their logits, up/down MLP, with loss-weighted tokens",
+    recipe=_QUALITY.recipe,
     keep=0.5,
     weights_keep=0.8,
 )

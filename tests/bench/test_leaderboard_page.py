@@ -29,6 +29,8 @@ BUCKETS = tuple(
     for start, end, ratio in ((0, 512, 1.5), (512, 1024, 2.5))
 )
 
+WEIGHTS = {"linear_parameters_before": 1000.0, "linear_parameters_after": 799.0}
+
 
 @pytest.fixture
 def page() -> str:
@@ -36,6 +38,7 @@ def page() -> str:
         make_result("transmla", 0.3125, 3.65, is_timed=True, seconds=80.0),
         make_result("fast", 0.3125, 1.9, is_timed=True, seconds=100.0, positions=BUCKETS),
         make_result("fast", 0.125, 8.0),
+        make_result("latentllm", 0.3125, 2.0, more=WEIGHTS),
         make_result("fast", 0.3125, 2.28, name="no mixing", switched={"rope_mix": "none"}),
     ]
     memory = [{"layers": 4, "tokens": 1024, "peak_mb": 512.25}]
@@ -54,9 +57,11 @@ def section(page: str, title: str) -> list[list[str]]:
 
 def test_a_budget_lists_its_presets_best_first(page: str) -> None:
     head, *rows = section(page, "−68.75 %")
-    assert head[:4] == ["preset", "numbers cached", "bytes per token", "wikipedia-heldout: perplexity"]
-    assert [row[0] for row in rows] == ["`fast`", "`transmla`"]
-    assert rows[0][1:6] == ["120 of 384", "7,200", "x1.900", "0.500", "75.0 %"]
+    cache = ["preset", "numbers cached", "bytes per token", "weights of linear layers"]
+    assert head[:5] == [*cache, "wikipedia-heldout: perplexity"]
+    assert [row[0] for row in rows] == ["`fast`", "`latentllm`", "`transmla`"]
+    assert rows[0][1:7] == ["120 of 384", "7,200", "–", "x1.900", "0.500", "75.0 %"]
+    assert rows[1][3] == "−20.1 %"
 
 
 def test_an_ablation_is_not_among_the_presets_but_beside_its_own(page: str) -> None:
@@ -69,7 +74,7 @@ def test_an_ablation_is_not_among_the_presets_but_beside_its_own(page: str) -> N
 
 def test_a_budget_that_a_preset_cannot_meet_is_said(page: str) -> None:
     rows = section(page, "−87.5 %")
-    assert ["`mha2mla`", *["–"] * 8] in rows
+    assert ["`mha2mla`", *["–"] * 9] in rows
     assert "- `mha2mla` at keep 0.125, mha2mla: no room" in page
 
 

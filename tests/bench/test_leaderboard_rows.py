@@ -12,9 +12,10 @@ from core.presets import PRESETS
 def test_presets_of_one_recipe_are_one_family() -> None:
     """mha2mla, mha2mla-81 and mha2mla-87 are one recipe at three budgets."""
     assert [name for name in families() if name.startswith("mha2mla")] == ["mha2mla"]
-    recipes = {preset.recipe.model_dump_json() for preset in PRESETS.values()}
-    assert {PRESETS[name].recipe.model_dump_json() for name in families()} == recipes
-    assert len(families()) == len(recipes)
+    asked = {(preset.recipe.model_dump_json(), preset.weights_keep) for preset in PRESETS.values()}
+    chosen = [PRESETS[name] for name in families()]
+    assert {(preset.recipe.model_dump_json(), preset.weights_keep) for preset in chosen} == asked
+    assert len(chosen) == len(asked)
 
 
 def test_every_family_is_converted_at_every_budget_and_timed_once() -> None:

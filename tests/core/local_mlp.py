@@ -26,8 +26,9 @@ def factored(
 ) -> MLP:
     """Each projection as the best factors of its rank for its inputs on the calibration text.
 
-    Readers are factored in their `reader_metrics`, or each output alike when not `looks_behind`. `damping` is added to the moments, relative to the mean of their diagonals. Biases are fitted where there
-    are any: moments are centred, and b' = b + (W - W') mean.
+    Readers are factored in their `reader_metrics`, or each output alike when not `looks_behind`. `damping`
+    is added to the moments, relative to the mean of their diagonals. Biases are fitted where there are any:
+    moments are centred, and b' = b + (W - W') mean.
     """
     inputs = _moments(streamed(original, batches))
     hidden = _moments(original.hidden(x) for x in streamed(original, batches))

@@ -87,12 +87,15 @@ def _budgets(about: About, outcomes: Sequence[Result | Failure]) -> list[str]:
 
 def _budget(about: About, keep: float, outcomes: Sequence[Result | Failure]) -> str:
     texts = about.setting.texts
-    head = ["preset", "numbers cached", "bytes per token"]
+    head = ["preset", "numbers cached", "bytes per token", "weights of linear layers"]
     head += [f"{text}: {what}" for text in texts for what in ("perplexity", "KL (nats)", "same top token")]
     results = sorted(
         (one for one in outcomes if isinstance(one, Result)), key=lambda one: one.quality[texts[0]].ratio
     )
-    rows = [[f"`{one.row.preset}`", *_cache(about, one), *_qualities(one, texts)] for one in results]
+    rows = [
+        [f"`{one.row.preset}`", *_cache(about, one), _linears(one), *_qualities(one, texts)]
+        for one in results
+    ]
     rows += [
         [f"`{one.row.preset}`", *["–"] * (len(head) - 1)] for one in outcomes if isinstance(one, Failure)
     ]
@@ -103,6 +106,15 @@ def _cache(about: About, result: Result) -> Cells:
     after = result.conversion.metrics["kv_bytes_per_token_measured"]
     numbers = about.numbers_before * after / about.cached_before
     return f"{numbers:g} of {about.numbers_before}", f"{after:,.0f}"
+
+
+def _linears(result: Result) -> str:
+    """Numbers of the decoder's linear layers beside the original's, where there was a budget of them."""
+    metrics = result.conversion.metrics
+    if "linear_parameters_after" not in metrics:
+        return "–"
+    kept = metrics["linear_parameters_after"] / metrics["linear_parameters_before"]
+    return f"{100 * (kept - 1):.1f} %".replace("-", "−")
 
 
 def _qualities(result: Result, texts: Sequence[str]) -> list[str]:

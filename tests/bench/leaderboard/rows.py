@@ -58,9 +58,9 @@ class Row(Frozen):
 
 def families() -> list[str]:
     """The first preset of every recipe: presets that differ only in their budget are one line of the plot."""
-    firsts: dict[str, str] = {}
+    firsts: dict[tuple[str, float | None], str] = {}
     for preset in PRESETS.values():
-        firsts.setdefault(preset.recipe.model_dump_json(), preset.name)
+        firsts.setdefault((preset.recipe.model_dump_json(), preset.weights_keep), preset.name)
     return list(firsts.values())
 
 
