@@ -11,6 +11,7 @@ from cancelling import CancelAfter
 from folder_digest import digest
 from transformers import AutoModelForCausalLM
 
+from core.calibrate.tokens import calibration_windows
 from core.errors import Cancelled
 from core.evaluate import load_model
 from core.spec import JobSpec
@@ -103,3 +104,39 @@ def test_stopping_anywhere_changes_no_byte(
             convert_to(spec, name, CancelAfter(checks))
         resumed, _ = convert_to(spec, name)
         assert digest(resumed) == digest(whole)
+
+
+def attention_error(folder: Path, base: Path, windows: torch.Tensor) -> float:
+    """Mean squared error of the first layer's attention, beside the mean square of the original's."""
+    outputs: list[torch.Tensor] = []
+    models: list[Any] = [
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+        load_model(folder, dtype=torch.float32, device="cpu"),
+    ]
+    for model in models:
+        hook = model.model.layers[0].self_attn.register_forward_hook(
+            lambda module, inputs, output: outputs.append(output[0])
+        )
+        with torch.no_grad():
+            model(windows)
+        hook.remove()
+    wanted, found = outputs
+    return float((found - wanted).square().mean() / wanted.square().mean())
+
+
+def test_w_o_makes_up_for_smaller_queries(
+    tiny_spec: Callable[..., JobSpec], tiny_checkpoint: Path, convert_to: Callable[..., Any]
+) -> None:
+    """With all of the cache kept, queries alone spoil what attention hands to W_O."""
+    errors = {}
+    for refit in (False, True):
+        # local: nothing else of the layer is fitted differently
+        recipe = {"refit_output": refit, "linear_form": "local", "linear_allocate": "uniform"}
+        spec = tiny_spec(tiny_checkpoint, preset="quality", keep=1.0, weights_keep=0.75, recipe=recipe)
+        folder, _ = convert_to(spec, f"refit-{refit}")
+        asked = spec.calibration
+        windows = calibration_windows(
+            tiny_checkpoint, asked.text, asked.tokens, asked.context, asked.window_seed
+        )
+        errors[refit] = attention_error(folder, tiny_checkpoint, windows)
+    assert errors[True] < errors[False]
