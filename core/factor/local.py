@@ -60,8 +60,8 @@ def gram_factors(matrix: Tensor, squared: Tensor, output_weight: Tensor | None =
     largest singular value is lost in rounding.
     """
     matrix, squared = matrix.to(WORK), squared.to(WORK)
-    weighed = _weighed(matrix, output_weight)
     if len(matrix) <= matrix.shape[1]:
+        weighed = _weighed(matrix, output_weight)
         values, vectors = torch.linalg.eigh(weighed @ squared @ weighed.T)
         down = vectors.T @ weighed
         up = matrix @ squared @ down.T / values.clamp_min(_NOISE * values[-1])
@@ -69,7 +69,7 @@ def gram_factors(matrix: Tensor, squared: Tensor, output_weight: Tensor | None =
         sizes, axes = torch.linalg.eigh(squared)
         sizes = sizes.clamp_min(0).sqrt()
         half = axes * sizes
-        values, vectors = torch.linalg.eigh(half.T @ (weighed.T @ weighed) @ half)
+        values, vectors = torch.linalg.eigh(half.T @ _seen(matrix, output_weight) @ half)
         inverse = torch.where(sizes > _NOISE * sizes[-1], 1 / sizes, torch.zeros_like(sizes))
         up, down = matrix @ half @ vectors, (vectors.T * inverse) @ axes.T
     up, down = normalised(up.flip(1), down.flip(0))
@@ -85,6 +85,14 @@ def normalised(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
     largest = down.abs().argmax(dim=1, keepdim=True)
     scale = torch.where(down.gather(1, largest) < 0, -length, length)
     return up * scale.T, down / scale
+
+
+def _seen(matrix: Tensor, output_weight: Tensor | None) -> Tensor:
+    """matrix^T G matrix, without the root of G, which may be the larger side."""
+    if output_weight is not None and output_weight.ndim == 2:
+        return matrix.T @ output_weight.to(WORK) @ matrix
+    weighed = _weighed(matrix, output_weight)
+    return weighed.T @ weighed
 
 
 def _weighed(matrix: Tensor, output_weight: Tensor | None) -> Tensor:
