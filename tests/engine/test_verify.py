@@ -72,4 +72,5 @@ def test_running_out_of_memory_costs_the_figures_and_not_the_conversion(
     cpu = torch.device("cpu")
     assert list(measure(tiny_checkpoint, result, evaluation, cpu, sink, OutOfMemory())) == []
     assert "the memory ran out" in sink.of("log")[-1].message
-    assert len(list(measure(tiny_checkpoint, result, evaluation, cpu, sink, NeverCancel()))) == 6
+    found = measure(tiny_checkpoint, result, evaluation, cpu, sink, NeverCancel())
+    assert "perplexity_ratio" in {name for name, _, _ in found}
