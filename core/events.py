@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a running job tells the world: frozen values, emitted to a sink, never printed."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-Stage = Literal["preparing", "calibrating", "converting", "verifying", "measuring"]
-STAGES: tuple[Stage, ...] = ("preparing", "calibrating", "converting", "verifying", "measuring")
+Stage = Literal["preparing", "calibrating", "converting", "teaching", "healing", "verifying", "measuring"]
+# those of each kind of job, in order
+STAGES: Mapping[str, tuple[Stage, ...]] = {
+    "convert": ("preparing", "calibrating", "converting", "verifying", "measuring"),
+    "profile": ("preparing", "calibrating"),
+    "heal": ("preparing", "teaching", "healing", "verifying", "measuring"),
+}
 
 Source = Literal["measured", "calculated", "predicted", "paper"]
 

@@ -105,7 +105,7 @@ def prepare(spec: JobSpec, workspace: Workspace, settings: Settings) -> Prepared
         raise ModelError(f"models of type '{facts.model_type}' cannot be converted yet", field="model")
     check_weights(folder, family, current_names(read_index(folder), family))
     sample, held_back, pictures = _sample(spec, folder, facts)
-    _check_evaluation(spec, folder)
+    check_evaluation(spec, folder)
     refit = refit_windows(sample.windows, spec.calibration.refit_tokens if spec.recipe.refit_output else 0)
     needed = _needed_bytes(sample, refit, facts, plan, sum(one.tokens for one in pictures))
     check_output(workspace, needed)
@@ -167,7 +167,7 @@ def _sample(spec: JobSpec, folder: Path, facts: ModelFacts) -> tuple[Sample, Ten
     return sample, windows[len(windows) - held :], pictures
 
 
-def _check_evaluation(spec: JobSpec, folder: Path) -> None:
+def check_evaluation(spec: JobSpec, folder: Path) -> None:
     """Raise TextError when the evaluation text is too short for its windows."""
     if spec.evaluation is not None:
         tokens = tokenize(folder, read_text(spec.evaluation.text))

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from core.errors import SpecError
+from core.heal.spec import Healing as Healing
 from core.recipe import GRADED as GRADED
 from core.recipe import Frozen as Frozen
 from core.recipe import Recipe as Recipe
@@ -78,11 +79,13 @@ class Evaluation(Frozen):
 class JobSpec(Frozen):
     """Everything a job needs; equal specs on equal weights give byte-identical results."""
 
-    kind: Literal["convert", "profile"] = Field(
+    kind: Literal["convert", "profile", "heal"] = Field(
         "convert",
-        description="profile looks at the model once; of its spec model, calibration and device count",
+        description="profile looks at the model once; of its spec model, calibration and device count. heal "
+        "trains a converted model: model is its teacher, the recipe is how it was converted",
     )
     model: str = Field("demo", min_length=1, description="a local folder, a Hub id, or demo")
+    heal: Healing | None = Field(None, description="how a converted model is trained, with kind heal")
     revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
     preset: str | None = Field(None, description="name of the preset the recipe came from")
     recipe: Recipe = Recipe()
@@ -193,6 +196,16 @@ class JobSpec(Frozen):
                 raise SpecError(
                     f"{own} and {usual} both set the same widths", hint=f"set {usual} to null", field=usual
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _healing_is_said_where_it_counts(self) -> Self:
+        if (self.kind == "heal") != (self.heal is not None):
+            raise SpecError(
+                "kind heal and the field heal belong together",
+                hint='set kind to heal and heal to {"source": FOLDER}, or neither',
+                field="heal",
+            )
         return self
 
     @property

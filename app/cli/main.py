@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import jobs, push
+from app.cli import heal, jobs, push
 from app.cli.conversion import run_conversion
 from app.cli.options import (
     CalibrationText,
@@ -41,6 +41,7 @@ from core.spec import Calibration, Evaluation, JobSpec, parse_spec
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(jobs.cli, name="jobs")
 cli.command("push")(push.push)
+cli.command("heal")(heal.heal)
 
 
 @cli.command()

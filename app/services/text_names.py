@@ -2,6 +2,7 @@
 """Texts in a spec: by the names people use, and by the paths that mean the same to every process."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from app.services.errors import NotFoundError
 from app.services.roots import UPLOAD
 from core.calibrate.text import NAMED, existing_file, text_parts
 from core.errors import TextError
+from core.heal.mix import read_mix, write_mix
 from core.settings import Settings
 from core.spec import Calibration, Evaluation, JobSpec
 
@@ -36,7 +38,8 @@ def friendly(settings: Settings, spec: JobSpec) -> JobSpec:
 def texts_of(spec: JobSpec) -> set[str]:
     """Every text the spec reads."""
     names = [spec.calibration.text, *([spec.evaluation.text] if spec.evaluation else [])]
-    return {part for name in names for part in text_parts(name)}
+    healing = {source.name for source in read_mix(spec.heal.text)} if spec.heal else set()
+    return {part for name in names for part in text_parts(name)} | healing
 
 
 def resolve(settings: Settings, name: str, field: str) -> str:
@@ -60,6 +63,9 @@ def _renamed(spec: JobSpec, rename: Rename) -> JobSpec:
     changes: dict[str, object] = {"calibration": _part(spec.calibration, rename, "calibration.text")}
     if spec.evaluation is not None:
         changes["evaluation"] = _part(spec.evaluation, rename, "evaluation.text")
+    if spec.heal is not None:
+        mix = [replace(one, name=rename(one.name, "heal.text")) for one in read_mix(spec.heal.text)]
+        changes["heal"] = spec.heal.model_copy(update={"text": write_mix(mix)})
     return spec.model_copy(update=changes)
 
 

@@ -38,6 +38,8 @@ STAGE_WORDS: Mapping[str, str] = {
     "preparing": "prepare",
     "calibrating": "calibrate",
     "converting": "convert",
+    "teaching": "teach",
+    "healing": "heal",
     "verifying": "verify",
     "measuring": "measure",
 }

@@ -36,7 +36,7 @@ The cache figures are the formula's, and a real cache was measured to agree with
 {measured}
 ## What was done
 
-{preset}{calibration} No fine-tuning was done: weights were computed from these statistics.
+{preset}{calibration} {not_tuned}
 
 {stages}
 
@@ -60,6 +60,9 @@ The cache figures are the formula's, and a real cache was measured to agree with
 
 `conversion.json` holds the plan of every layer, the hashes of the original and the package versions.
 """
+
+# what the card of a healed model does not say
+NOT_TUNED = "No fine-tuning was done: weights were computed from these statistics."
 
 _LOAD = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -108,10 +111,11 @@ def write_card(
         parameters_after=plan.parameters_after,
         weights=_weights(spec),
         linears=_linears(plan),
-        quality=_quality(metrics),
-        measured=_measured(public, metrics),
+        quality=quality_rows(metrics),
+        measured=quality_words(public, metrics),
         preset=_preset(spec),
         calibration=_calibration(public, metrics),
+        not_tuned=NOT_TUNED,
         stages=stage_table(spec),
         limits=limits(public, plan, "perplexity" in metrics),
         load=_load(facts, metrics),
@@ -169,7 +173,8 @@ def _calibration(spec: JobSpec, metrics: Mapping[str, float]) -> str:
     )
 
 
-def _quality(metrics: Mapping[str, float]) -> str:
+def quality_rows(metrics: Mapping[str, float]) -> str:
+    """The rows of the table on quality; none when it was not measured."""
     if "perplexity" not in metrics:
         return ""
     ratio = f"| perplexity, converted / original | 1 | {metrics['perplexity_ratio']:.3f}"
@@ -191,13 +196,15 @@ def _span(metrics: Mapping[str, float], name: str, form: str) -> str:
     return f" ({low} to {high})"
 
 
-def _measured(spec: JobSpec, metrics: Mapping[str, float]) -> str:
+def quality_words(spec: JobSpec, metrics: Mapping[str, float]) -> str:
+    """What the quality was measured on."""
     if "perplexity" not in metrics or spec.evaluation is None:
         return "The quality was not measured.\n"
     held_out = spec.evaluation
     said = (
-        f"Quality was measured on {int(metrics['evaluation_tokens']):,} tokens of {held_out.text}, in "
-        f"{held_out.windows} windows of {held_out.context} tokens, original and converted on the same ones.\n"
+        f"Quality was measured on {int(metrics['evaluation_tokens']):,} tokens of "
+        f"{named_text(held_out.text)}, in {held_out.windows} windows of {held_out.context} tokens, original and "
+        "converted on the same ones.\n"
     )
     if "p_value" not in metrics:
         return said
@@ -210,12 +217,13 @@ def _measured(spec: JobSpec, metrics: Mapping[str, float]) -> str:
 
 def _without_paths(spec: JobSpec) -> JobSpec:
     """The texts by the names of their files."""
-    calibration = spec.calibration.model_copy(update={"text": _named(spec.calibration.text)})
+    calibration = spec.calibration.model_copy(update={"text": named_text(spec.calibration.text)})
     evaluation = spec.evaluation
     if evaluation is not None:
-        evaluation = evaluation.model_copy(update={"text": _named(evaluation.text)})
+        evaluation = evaluation.model_copy(update={"text": named_text(evaluation.text)})
     return spec.model_copy(update={"calibration": calibration, "evaluation": evaluation})
 
 
-def _named(text: str) -> str:
+def named_text(text: str) -> str:
+    """A text without the folders it lies in."""
     return "+".join(Path(part).name for part in text_parts(text))

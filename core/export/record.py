@@ -45,10 +45,15 @@ def write_record(
         },
         "layers": layers,
         "metrics": dict(metrics),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": package_versions(),
         "files": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
     }
     (folder / "conversion.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def package_versions() -> dict[str, str]:
+    """Of the packages that decide about the bytes."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def _version(package: str) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from app.cli.main import cli
 from core.arch import ARCHITECTURES
+from core.heal.spec import Healing
 from core.presets import PRESETS
 from core.settings import Settings
 from core.spec import Calibration, Evaluation, JobSpec, Recipe
@@ -43,7 +44,8 @@ def commands(app: typer.Typer, above: str = "") -> Iterator[str]:
         yield from commands(group.typer_instance, f"{above}{group.name} ")
 
 
-FIELDS = sorted({name for model in (JobSpec, Recipe, Calibration, Evaluation) for name in model.model_fields})
+PARTS = (JobSpec, Recipe, Calibration, Evaluation, Healing)
+FIELDS = sorted({name for model in PARTS for name in model.model_fields})
 CHOICES = [(stage, choice) for stage, known in STAGES.items() for choice in known.ready]
 
 

@@ -14,9 +14,6 @@ from app.ui.strings import STAGE_WORDS, STATE_WORDS, preset_title
 from core.events import STAGES
 from core.store.views import ACTIVE, JobView, State
 
-# a profile prepares and calibrates, no more
-_PROFILE_STAGES = 2
-
 
 def job_title(job: JobView) -> str:
     """What the browser's tab says."""
@@ -72,9 +69,9 @@ def _elapsed(job: JobView) -> str:
 
 
 def _stepper(job: JobView) -> str:
-    reached = STAGES.index(job.stage) if job.stage in STAGES else -1
+    stages = STAGES[job.spec.kind]
+    reached = stages.index(job.stage) if job.stage in stages else -1
     steps = [_step("queued", "now" if job.state is State.QUEUED else "past", "")]
-    stages = STAGES[:_PROFILE_STAGES] if job.spec.kind == "profile" else STAGES
     for index, stage in enumerate(stages):
         mark = "past" if index < reached or job.state is State.DONE else "now" if index == reached else "next"
         if mark == "now" and job.state in (State.FAILED, State.CANCELLED, State.INTERRUPTED, State.PAUSED):
