@@ -203,8 +203,8 @@ def quality_words(spec: JobSpec, metrics: Mapping[str, float]) -> str:
     held_out = spec.evaluation
     said = (
         f"Quality was measured on {int(metrics['evaluation_tokens']):,} tokens of "
-        f"{named_text(held_out.text)}, in {held_out.windows} windows of {held_out.context} tokens, original and "
-        "converted on the same ones.\n"
+        f"{named_text(held_out.text)}, in {held_out.windows} windows of {held_out.context} tokens, original "
+        "and converted on the same ones.\n"
     )
     if "p_value" not in metrics:
         return said

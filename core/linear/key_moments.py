@@ -5,7 +5,7 @@ A score is q_n . k_n + q_r . R_D k_r at distance D, so the error of a query is m
 M = sum_D p(D) E[k_D k_D^T] with k_D = [k_n; R_D k_r] and p the attention mass that a head puts on the
 distance D. With the keys made for whole queries first, and queries then for these keys, it is the first sweep
 of LatentLLM's joint QK (core/factor/joint_qk.py). On the demo going on until nothing moves takes 0.0 to 0.9 %
-of the error of the scores away (16 problems, tests/bench/bench_joint.py), so the engine stops there.
+of the error of the scores away (16 problems, tests/bench/bench_linear.py), so the engine stops there.
 """
 
 from collections.abc import Mapping

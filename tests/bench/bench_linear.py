@@ -4,7 +4,8 @@
 `python tests/bench/bench_linear.py [share …] [word]`: the demo model with its cache as it is, evaluated in
 memory on held-out windows, every candidate side by side in one walk through the layers; with a word only rows
 that have it. What is finished is kept in build/bench/linear.json; the page is docs/latentllm.md. About 15
-minutes a share on 2 cores.
+minutes a share on 2 cores. `python tests/bench/bench_linear.py sweeps` says what joint QK gains after its first
+sweep.
 """
 
 import json
@@ -17,6 +18,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+import torch  # noqa: E402
+
 from core.calibrate.layer_statistics import load_statistics  # noqa: E402
 from core.calibrate.steps import calibrate  # noqa: E402
 from core.calibrate.text import read_text  # noqa: E402
@@ -25,6 +28,8 @@ from core.convert import convert_layer  # noqa: E402
 from core.evaluate import cut_windows  # noqa: E402
 from core.export.folder import mla_config  # noqa: E402
 from core.export.layout import latent_shape  # noqa: E402
+from core.factor.joint_qk import Scores, joint_qk  # noqa: E402
+from core.factor.tucker import Effort  # noqa: E402
 from core.layer_weights import attention_weights, mlp_weights  # noqa: E402
 from core.linear.allocate import Array, candidates  # noqa: E402
 from core.linear.factoring import Linear, predicted_losses  # noqa: E402
@@ -48,6 +53,9 @@ STORE = ROOT / "build" / "bench"
 SHARES = (0.9, 0.8, 0.7, 0.6)
 CALIBRATION = {"tokens": 16_384, "context": 512, "fisher_tokens": 4_096, "refit_tokens": 4_096}
 WINDOWS = 4
+SWEPT_LAYERS = (2, 10, 18, 26)
+# of queries and keys; whole they have 576 and 192
+SWEPT_RANKS = ((300, 96), (300, 60), (400, 96), (400, 40))
 LOCAL = {"linear_form": "local", "linear_allocate": "uniform"}
 # name -> (recipe, refit of W_O and MLP); all at the same number of parameters
 ROWS: dict[str, tuple[dict[str, str], bool]] = {
@@ -113,6 +121,27 @@ class Table:
             }
             for name, score in trial.scores().items()
         }
+
+    def sweeps(self) -> Iterator[str]:
+        """What the scores of four layers lose after the first sweep of joint QK, and when nothing moves."""
+        facts = self._ready.facts
+        for index in SWEPT_LAYERS:
+            weights = attention_weights(self._source, self._ready.family, facts, index, self._ready.device)
+            measured = self._measured(index).attention
+            covariance = measured.input_covariance
+            floor = 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance))
+            scores = Scores(
+                weights.q.view(facts.heads, facts.head_dim, -1),
+                weights.k.view(facts.kv_heads, facts.head_dim, -1),
+                covariance + floor,
+                measured.attention_mass,
+                self._skeleton.inv_freq(index),
+                measured.input_mean,
+            )
+            for ranks in SWEPT_RANKS:
+                found = joint_qk(scores, *ranks, Effort(tolerance=1e-5))
+                first, last = found.losses[0] / found.total, found.losses[-1] / found.total
+                yield f"layer {index}, ranks {ranks}: {first:.5f}, {last:.5f}, {1 - last / first:.1%} less"
 
     def _trial(self, plans: dict[str, Plan]) -> Trial:
         configs = {name: mla_config(self._ready.facts, plan) for name, plan in plans.items()}
@@ -210,6 +239,10 @@ def markdown(found: dict[str, dict[str, dict[str, float]]]) -> str:
 def main(words: list[str]) -> None:
     """Compute what is missing of the given shares and of rows with the given word, and print the table."""
     hide_progress_bars()
+    if words == ["sweeps"]:
+        for line in Table().sweeps():
+            print(line, flush=True)
+        return
     shares = [float(word) for word in words if word[0].isdigit()]
     only = next((word for word in words if not word[0].isdigit()), "")
     STORE.mkdir(parents=True, exist_ok=True)
