@@ -4,7 +4,7 @@
 `python tests/bench/bench_linear.py [share …] [word]`: the demo model with its cache as it is, evaluated in
 memory on held-out windows, every candidate side by side in one walk through the layers; with a word only rows
 that have it. What is finished is kept in build/bench/linear.json; the page is docs/latentllm.md. About 15
-minutes a share on 2 cores. `python tests/bench/bench_linear.py sweeps` says what joint QK gains after its first
+minutes a share on 2 cores. `python tests/bench/bench_linear.py sweeps`: what joint QK gains after its first
 sweep.
 """
 
