@@ -258,7 +258,7 @@ class Conversion:
         self._sink.emit(Figure(name="sample", data={**sample}))
         self._report.metric("logits_difference", found.logits_difference)
         self._report.metric("kv_bytes_per_token_measured", found.kv_bytes_per_token, "bytes/token")
-        self._report.plan(plan)
+        self._report.plan(plan, self._ready.facts, self._spec.calibration.context)
         self._report.step("verifying", 1, 1, "the exported folder gives the same logits")
 
     def _measure(self) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipe: one choice for each stage of a conversion."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -24,6 +25,11 @@ SPLIT_FORMS = ("split", "joint-qk-vo")
 JOINT_QK_VO = "joint-qk-vo"
 # value of Recipe.freqfold: folds that widen as pairs turn more slowly
 GRADED = 0
+
+
+def without_weights(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a recipe without those that have no meaning when the budget of weights is gone."""
+    return {name: value for name, value in fields.items() if name not in OF_WEIGHTS}
 
 
 class Recipe(Frozen):
@@ -88,6 +94,11 @@ class Recipe(Frozen):
     def is_split(self) -> bool:
         """Whether keys and values get a latent each."""
         return self.factor_form in SPLIT_FORMS
+
+    @property
+    def of_weights_changed(self) -> list[str]:
+        """What only a budget of weights can mean, where it is not as usual."""
+        return [name for name in OF_WEIGHTS if getattr(self, name) != type(self).model_fields[name].default]
 
     @property
     def needs_fisher(self) -> bool:

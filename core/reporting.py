@@ -4,7 +4,9 @@
 from collections.abc import Iterable
 from typing import Any
 
+from core.decode_cost import decode_flops
 from core.events import Cancel, Figure, Log, Metric, Progress, Sink, StageStarted
+from core.facts import ModelFacts
 from core.pair_scores import meaning_of_scores
 from core.planning import Plan
 from core.recipe import Recipe
@@ -40,8 +42,11 @@ class Reporter:
         self.metrics[name] = float(value)
         self._sink.emit(Metric(name=name, value=float(value), unit=unit, source=source))
 
-    def plan(self, plan: Plan) -> None:
-        """What the plan says of sizes; of the linear layers only where there is a budget of weights."""
+    def plan(self, plan: Plan, facts: ModelFacts, context: int) -> None:
+        """What the plan says of sizes; with a budget of weights of the linear layers, and of decoding, too.
+
+        Decoding is that of one token that looks at `context` cached ones.
+        """
         kv_bytes = plan.kv_bytes_per_token_before, plan.kv_bytes_per_token_after
         for name, value in zip(("before", "formula"), kv_bytes, strict=True):
             self.metric(f"kv_bytes_per_token_{name}", value, "bytes/token", "calculated")
@@ -53,6 +58,11 @@ class Reporter:
             }
         for name, value in numbers.items():
             self.metric(name, value, "numbers", "calculated")
+        if plan.linears_before:
+            before, after = decode_flops(facts, plan, context)
+            self.metric("decode_flops_before", before, "FLOP/token", "calculated")
+            self.metric("decode_flops_after", after, "FLOP/token", "calculated")
+            self.metric("decode_flops_context", context, "tokens", "calculated")
 
     def images(self, count: int, tokens: int) -> None:
         """What calibration sees beside text; nothing where there is text alone."""

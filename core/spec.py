@@ -208,6 +208,17 @@ class JobSpec(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _weights_are_to_be_smaller(self) -> Self:
+        idle = self.recipe.of_weights_changed if self.weights_keep is None else []
+        if idle:
+            raise SpecError(
+                f"{idle[0]} {getattr(self.recipe, idle[0])} has no meaning without weights_keep",
+                hint=f"set weights_keep, such as 0.8, or leave {', '.join(idle)} as it is",
+                field=f"recipe.{idle[0]}",
+            )
+        return self
+
     @property
     def allocates(self) -> bool:
         """Whether an allocation over layers is chosen: not when ranks are given layer by layer."""

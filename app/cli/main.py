@@ -24,12 +24,12 @@ from app.cli.options import (
     RopeDim,
     WeightsKeep,
 )
-from app.cli.output import conversion_lines, positions_line, reported, show
+from app.cli.output import conversion_lines, positions_line, reported, show, weight_lines
 from app.cli.profile import run_profile
 from app.cli.recipe import asked_model, said, spec_from_recipe
 from app.cli.request import at_most, convert_spec, spec_from_options
 from app.services.text_names import with_uploads
-from app.services.widths import cached_words, layout_words, linear_words, mean_numbers
+from app.services.widths import cached_words, layout_words, mean_numbers
 from core.facts import read_facts
 from core.foresight import foresee
 from core.planning import make_plan
@@ -136,7 +136,7 @@ def plan(
                 f"KV bytes per token          {found.kv_bytes_per_token_before:,} -> "
                 f"{found.kv_bytes_per_token_after:,} ({found.factor:.2f}x smaller)",
                 f"parameters                  {found.parameters_before:,} -> {found.parameters_after:,}",
-                *([f"linear layers               {linear_words(found)}"] if found.linears_before else []),
+                *weight_lines(found, facts, spec.calibration.context),
                 f"KL to the original          predicted {loss.loss:.3f} ({loss.low:.3f} to {loss.high:.3f})"
                 if loss
                 else "KL to the original          unknown: 'mla-workbench profile' would predict it",

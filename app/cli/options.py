@@ -27,10 +27,10 @@ Keep = Annotated[
     float | None, typer.Option(help="fraction of KV-cache bytes that stays; default: the preset's")
 ]
 WeightsKeep = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        help="fraction of the parameters of the linear layers that stays, such as 0.8; default: the "
-        "preset's, which leaves them as they are but in latentllm"
+        help="fraction of the parameters of the linear layers that stays, such as 0.8, or none, which leaves "
+        "them as they are; default: the preset's, none but in latentllm"
     ),
 ]
 MaxLoss = Annotated[

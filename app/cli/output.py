@@ -11,9 +11,12 @@ from typing import Any, NoReturn
 
 import typer
 
+from app.services.widths import linear_words
+from core.decode_cost import decode_flops
 from core.errors import Cancelled, WorkbenchError
 from core.events import Event
 from core.facts import ModelFacts
+from core.planning import Plan
 
 
 class TerminalSink:
@@ -99,8 +102,36 @@ def conversion_lines(out: Path, metrics: Mapping[str, float]) -> list[str]:
         lines.append(
             f"linear layers: {whole:,.0f} -> {left:,.0f} parameters ({100 * (left / whole - 1):.1f} %)"
         )
+    if "decode_flops_after" in metrics:
+        lines.append(
+            "decoding a token: "
+            + decode_words(
+                metrics["decode_flops_before"], metrics["decode_flops_after"], metrics["decode_flops_context"]
+            )
+        )
+    if "calibration_images" in metrics:
+        lines.append(
+            f"calibrated on {metrics['calibration_images']:,.0f} images "
+            f"({metrics['calibration_image_tokens']:,.0f} tokens) beside text"
+        )
     memory = bytes_text(metrics["peak_memory_bytes"])
     return [*lines, f"{metrics['seconds']:.0f} s, peak memory {memory}"]
+
+
+def weight_lines(plan: Plan, facts: ModelFacts, context: int) -> list[str]:
+    """What a budget of weights saves, for a terminal; nothing where there is none."""
+    if not plan.linears_before:
+        return []
+    return [
+        f"linear layers               {linear_words(plan)}",
+        f"decoding a token            {decode_words(*decode_flops(facts, plan, context), context)}",
+    ]
+
+
+def decode_words(before: float, after: float, context: float) -> str:
+    """What decoding one token costs before and after, with `context` tokens in the cache."""
+    change = 100 * (after / before - 1)
+    return f"{before:.3g} -> {after:.3g} FLOPs at {context:,.0f} cached tokens ({change:+.1f} %, calculated)"
 
 
 def positions_line(facts: ModelFacts) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 import typer
 
-from app.cli.request import NO_PRESET, read_changes
+from app.cli.request import NO_PRESET, NO_WEIGHTS, read_changes
 from app.services.recipes import decode_recipe, read_recipe, read_recipe_file
 from core.errors import SpecError
 from core.presets import find_preset
+from core.recipe import without_weights
 from core.spec import JobSpec, Recipe, parse_spec
 
 STDIN = Path("-")
@@ -55,6 +56,8 @@ def spec_from_recipe(file: Path, options: Mapping[str, Any]) -> JobSpec:
         # a commit of one model is none of another
         fields["revision"] = None
     fields |= {name: options[name] for name in _PLAIN if name in options}
+    if fields["weights_keep"] == NO_WEIGHTS:
+        fields |= {"weights_keep": None, "recipe": without_weights(fields["recipe"])}
     fields["calibration"] |= {field: options[name] for name, field in _CALIBRATION.items() if name in options}
     fields["evaluation"] = _evaluation(fields["evaluation"], options)
     for part, changes in read_changes(options.get("changes") or ()).items():

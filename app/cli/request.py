@@ -13,6 +13,8 @@ from core.spec import Calibration, Evaluation, Frozen, JobSpec, Recipe, parse_sp
 from core.target import keep_for_loss
 
 NO_PRESET = "none"
+# takes the budget of weights of a preset or a recipe away
+NO_WEIGHTS = "none"
 _PARTS: Mapping[str, type[Frozen]] = {"recipe": Recipe, "calibration": Calibration, "evaluation": Evaluation}
 
 
@@ -36,6 +38,8 @@ def spec_from_options(
         said[part] = said.get(part, {}) | fields
     if "kv_rank" in said and "keep" not in said:
         said["keep"] = None
+    if said.get("weights_keep") == NO_WEIGHTS:
+        said["weights_keep"] = None
     return parse_spec(said) if preset == NO_PRESET else spec_from_preset(preset, **said)
 
 

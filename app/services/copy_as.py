@@ -38,9 +38,7 @@ def as_command(spec: JobSpec, out: str = "converted") -> str:
     """The command with every setting that is not the default; what has no option goes in as a recipe."""
     if spec.kind == "profile":
         return _profile_command(spec)
-    preset = PRESETS.get(spec.preset or "")
-    takes_back = preset is not None and preset.weights_keep is not None and spec.weights_keep is None
-    if takes_back or any(getattr(spec, name) is not None for name in _NO_OPTION):
+    if any(getattr(spec, name) is not None for name in _NO_OPTION):
         # every value of a recipe stays on its line, so none can end the text early
         start = shlex.join(["mla-workbench", "convert", "--recipe", "-", "--out", out])
         return f"{start} <<'RECIPE'\n{write_yaml(spec)}RECIPE"
@@ -72,6 +70,9 @@ def _options(spec: JobSpec) -> dict[str, Any]:
         "kv_rank": spec.kv_rank,
     }
     options |= {name: value for name, value in given.items() if value is not None}
+    preset = PRESETS.get(spec.preset or "")
+    if preset is not None and preset.weights_keep is not None and spec.weights_keep is None:
+        options["weights_keep"] = "none"
     options |= _texts(spec)
     said = spec.model_dump(exclude_defaults=True)
     return options | {key: said[key] for key in _PLAIN if key in said}

@@ -8,7 +8,7 @@ from typing import Any
 from app.ui.form_base import NOT_MEASURED, is_base, make_base, overlaid, shown_of, weights_shown
 from app.ui.tuned import Pairs, locked_of, pairs_of, ranks_of, untouched
 from core.presets import DEFAULT_PRESET, PRESETS
-from core.recipe import OF_WEIGHTS
+from core.recipe import OF_WEIGHTS, without_weights
 from core.spec import Evaluation, JobSpec, Recipe
 from core.stages import STAGES
 from core.widths import PRE_ROPE
@@ -94,6 +94,8 @@ class Form:
             "preset": entered["preset"],
             "recipe": _said(**{name: entered[name] for name in RECIPE}),
         }
+        if not self.has_weights:
+            request["recipe"] = without_weights(request["recipe"])
         request |= _said(keep=_fraction(entered["keep"]))
         # said even where it is none: a preset with a budget of weights would bring its own
         request["weights_keep"] = _fraction(entered["weights_keep"]) if self.has_weights else None
@@ -190,10 +192,13 @@ def remembered(found: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def offered_presets() -> list[str]:
-    """One name for each recipe: presets that differ in budget alone are one choice beside a slider."""
-    first: dict[Recipe, str] = {}
+    """One name for each recipe: presets that differ in the budget of the cache alone are one choice.
+
+    A preset that makes the weights smaller is another choice.
+    """
+    first: dict[tuple[Recipe, float | None], str] = {}
     for name, preset in PRESETS.items():
-        first.setdefault(preset.recipe, name)
+        first.setdefault((preset.recipe, preset.weights_keep), name)
     return [*first.values()]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from app.services.spec_diff import SpecChange, diff_specs
 from app.ui.tuned import by_rule, by_slider
 from core.presets import PRESETS
+from core.recipe import without_weights
 from core.spec import Calibration, Evaluation, JobSpec, Recipe
 from core.widths import PRE_ROPE
 
@@ -91,7 +92,10 @@ def _offered_preset(name: str | None, offered: list[str]) -> str | None:
     if name is None or name in offered:
         return name
     found = PRESETS.get(name)
-    return next((one for one in offered if found and PRESETS[one].recipe == found.recipe), None)
+    if found is None:
+        return None
+    alike = (found.recipe, found.weights_keep)
+    return next((one for one in offered if (PRESETS[one].recipe, PRESETS[one].weights_keep) == alike), None)
 
 
 def without_box(spec: JobSpec) -> list[SpecChange]:
@@ -111,6 +115,8 @@ def overlaid(base: Mapping[str, Any], values: Mapping[str, Any], typed: Mapping[
         said["revision"] = None
     if said["keep"] is None and said["kv_rank"] is None and said.get("layer_ranks") is None:
         said["keep"] = typed.get("keep")
+    if said.get("weights_keep") is None and "recipe" in said:
+        said["recipe"] = without_weights(said["recipe"])
     return said
 
 

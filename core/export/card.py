@@ -6,6 +6,7 @@ from pathlib import Path
 
 from core.arch import find_architecture
 from core.calibrate.text import text_parts
+from core.decode_cost import decode_flops
 from core.export.card_words import limits, stage_table
 from core.export.licence import licence_of
 from core.facts import ModelFacts
@@ -110,7 +111,7 @@ def write_card(
         parameters_before=plan.parameters_before,
         parameters_after=plan.parameters_after,
         weights=_weights(spec),
-        linears=_linears(plan),
+        linears=_linears(plan, facts, spec.calibration.context),
         quality=quality_rows(metrics),
         measured=quality_words(public, metrics),
         preset=_preset(spec),
@@ -136,10 +137,14 @@ def _weights(spec: JobSpec) -> str:
     )
 
 
-def _linears(plan: Plan) -> str:
+def _linears(plan: Plan, facts: ModelFacts, context: int) -> str:
     if not plan.linears_before:
         return ""
-    return f"| of them in linear layers of the decoder | {plan.linears_before:,} | {plan.linears_after:,} |\n"
+    before, after = decode_flops(facts, plan, context)
+    return (
+        f"| of them in linear layers of the decoder | {plan.linears_before:,} | {plan.linears_after:,} |\n"
+        f"| FLOPs of a token with {context:,} cached ones, calculated | {before:,} | {after:,} |\n"
+    )
 
 
 def _load(facts: ModelFacts, metrics: Mapping[str, float]) -> str:

@@ -4,6 +4,7 @@
 from hypothesis import strategies as st
 
 from core.presets import PRESETS
+from core.recipe import without_weights
 from core.spec import Calibration, Evaluation, JobSpec, Recipe
 from core.stages import STAGES
 
@@ -41,7 +42,7 @@ _BY_HAND = st.one_of(
 
 
 @st.composite
-def _recipes(draw: st.DrawFn) -> Recipe:
+def _recipes(draw: st.DrawFn, has_weights: bool) -> Recipe:
     """Any choice at every stage, as far as they go together."""
     chosen: dict[str, object] = {
         stage: draw(st.sampled_from(sorted(choices.ready))) for stage, choices in STAGES.items()
@@ -56,7 +57,8 @@ def _recipes(draw: st.DrawFn) -> Recipe:
     if chosen["factor_form"] == "joint":
         chosen["key_weight"] = draw(st.floats(0.01, 100))
     chosen |= {"mean_bias": draw(st.booleans()), "factor_bits": draw(st.sampled_from([8, 16]))}
-    return Recipe.model_validate(chosen | {"sparse_share": draw(st.sampled_from([0.0, 0.05, 0.5]))})
+    chosen |= {"sparse_share": draw(st.sampled_from([0.0, 0.05, 0.5]))}
+    return Recipe.model_validate(chosen if has_weights else without_weights(chosen))
 
 
 @st.composite
@@ -65,13 +67,14 @@ def specs(draw: st.DrawFn) -> JobSpec:
     keep, rope_dim, kv_rank = draw(_BUDGETS)
     context, windows = st.integers(16, 131_072), st.integers(1, 100_000)
     ranks, pairs = draw(_BY_HAND)
+    weights_keep = draw(st.none() | st.floats(1e-6, 1))
     return JobSpec(
         model=draw(_TEXT),
         revision=draw(st.none() | _TEXT),
         preset=draw(st.none() | st.sampled_from(sorted(PRESETS))),
-        recipe=draw(_recipes()),
+        recipe=draw(_recipes(weights_keep is not None)),
         keep=keep,
-        weights_keep=draw(st.none() | st.floats(1e-6, 1)),
+        weights_keep=weights_keep,
         rope_dim=rope_dim,
         kv_rank=kv_rank,
         layer_ranks=ranks if kv_rank is None else None,

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from app.cli.main import cli
 from app.cli.recipe import said, spec_from_recipe
+from app.cli.request import spec_from_options
 from app.services.recipes import write_recipe
 from core.errors import SpecError
 from core.presets import PRESETS
-from core.spec import Calibration, Evaluation, JobSpec
+from core.spec import Calibration, Evaluation, JobSpec, Recipe
 
 SPEC = JobSpec(
     model="owner/name",
@@ -109,3 +110,22 @@ def test_plan_reads_a_recipe_from_a_file_or_a_pipe(tiny_copy: Path, tmp_path: Pa
     nothing = plan()
     assert nothing.exit_code == 1
     assert "--recipe FILE" in json.loads(nothing.stdout)["hint"]
+
+
+def test_a_budget_of_weights_is_taken_away_by_name(over: Over) -> None:
+    """That of a preset, and that of a file with what only such a budget can mean."""
+    assert over("--preset", "latentllm").weights_keep == 0.8
+    assert over("--preset", "latentllm", "--weights-keep", "none").weights_keep is None
+    assert spec_from_options("latentllm", (), weights_keep="none").weights_keep is None
+    assert spec_from_options("latentllm", (), weights_keep="0.6").weights_keep == 0.6
+    smaller = SPEC.model_dump(mode="json") | {"weights_keep": 0.7, "recipe": {"junction": "left"}}
+    assert over("--weights-keep", "0.7", "--set", "junction=left") == JobSpec.model_validate(smaller)
+    with pytest.raises(SpecError, match="weights_keep"):
+        over("--weights-keep", "most")
+
+
+def test_without_a_budget_of_weights_its_choices_go(tmp_path: Path) -> None:
+    file = tmp_path / "smaller.yaml"
+    smaller = JobSpec(weights_keep=0.7, recipe=Recipe(junction="left", mean_bias=True))
+    file.write_text(write_recipe(smaller), encoding="utf-8")
+    assert spec_from_recipe(file, {"weights_keep": "none"}) == JobSpec(recipe=Recipe(mean_bias=True))

@@ -19,7 +19,7 @@ from app.ui.components.comparison import metric_table
 from app.ui.components.cost import cost_card
 from app.ui.components.results import by_name, quality_table, summary
 from app.ui.components.spec import spec_list
-from app.ui.form import FIELDS, Form, initial, of_preset, of_spec
+from app.ui.form import FIELDS, Form, initial, of_preset, of_spec, offered_presets
 from app.ui.format import count, flops
 from app.ui.pages.new_notes import notes
 from core.decode_cost import decode_flops
@@ -46,8 +46,12 @@ def test_it_is_off_until_it_is_asked_for_and_a_preset_may_ask() -> None:
     assert read_request(form(has_weights=True, weights_keep=60).request).weights_keep == 0.6
     asked = read_request(form(**of_preset("latentllm")).request)
     assert asked == spec_from_preset("latentllm", model="demo")
+    assert "latentllm" in offered_presets()
     taken_back = form(**of_preset("latentllm") | {"has_weights": False}).request
     assert read_request(taken_back).weights_keep is None
+    assert read_request({"preset": "latentllm", "weights_keep": None}).weights_keep is None
+    idle = {"has_weights": False, "junction": "left", "sparse_share": 0.1}
+    assert read_request(form(**idle).request) == read_request(form().request)
     # what has no effect is not named as a change
     assert form(junction="left").changed == []
     assert form(junction="left", has_weights=True).changed == ["junction"]
@@ -56,7 +60,8 @@ def test_it_is_off_until_it_is_asked_for_and_a_preset_may_ask() -> None:
 @pytest.mark.parametrize("keep", [None, 0.8, 0.3333])
 def test_a_clone_and_a_recipe_keep_it_exactly(keep: float | None) -> None:
     """A slider has steps: a budget between two of them stays until somebody moves it."""
-    spec = spec_from_preset("quality", model="demo", weights_keep=keep, recipe={"junction": "left"})
+    recipe = {} if keep is None else {"junction": "left"}
+    spec = spec_from_preset("quality", model="demo", weights_keep=keep, recipe=recipe)
     values = of_spec(spec, initial())
     filled = Form.of([values[name] for name in FIELDS])
     assert read_request(filled.request) == spec
@@ -65,7 +70,8 @@ def test_a_clone_and_a_recipe_keep_it_exactly(keep: float | None) -> None:
     moved = filled.with_values(has_weights=True, weights_keep=55.0)
     assert read_request(moved.request).weights_keep == 0.55
     let_go = filled.with_values(has_weights=False)
-    assert read_request(let_go.request) == spec.model_copy(update={"weights_keep": None})
+    # what only a budget of weights can mean goes with it
+    assert read_request(let_go.request) == spec_from_preset("quality", model="demo")
 
 
 def test_the_card_shows_what_the_plan_says_and_predicts_nothing(
@@ -110,6 +116,9 @@ def test_a_finished_job_says_what_was_saved_and_where_that_is_from(bench: Workbe
     row = table[table.index("linear layers, per token") :].partition("</tr>")[0]
     assert "calculated" in row
     assert "−20.1" in summary(metrics)
+    assert "−10.0" in summary(metrics)
+    assert "FLOPs per token at 512 tokens" in summary(metrics)
+    assert f"<td>{flops(2_000_000)}</td><td>{flops(1_800_000)}</td>" in table
     assert "20 % of the linear layers" in verdict(bench.store.get(smaller).metrics)
     assert linear_savings(bench.store.get(plain).metrics) is None
     assert "linear layers" not in quality_table(by_name(bench.store.metrics(plain)))
@@ -140,6 +149,7 @@ def finished_smaller(bench: Workbench) -> str:
     job = bench.store.submit(spec_from_preset("quality", model="demo", weights_keep=0.8))
     bench.store.claim(job.id, "worker", 1000)
     numbers = {"linear_parameters_before": BEFORE, "linear_parameters_after": AFTER}
+    numbers |= {"decode_flops_before": 2e6, "decode_flops_after": 1.8e6, "decode_flops_context": 512}
     found = [Metric(name=name, value=value, source="calculated") for name, value in numbers.items()]
     for event in [*events(), *found]:
         assert bench.store.record(job.id, "worker", event)

@@ -22,6 +22,7 @@ from core.layer_weights import attention_weights
 from core.modeling import MLAForCausalLM
 from core.planning import Plan, make_plan
 from core.presets import PRESETS
+from core.recipe import OF_WEIGHTS
 from core.spec import GRADED, JobSpec, Recipe
 from core.stages import STAGES
 from core.weights.skeleton import Skeleton
@@ -29,13 +30,16 @@ from core.weights.tensors import TensorSource
 
 LAYERS = 2
 KEEP = 0.4
+# these have no part in converting the attention of one layer; those of the weights are tested with a budget
+# of them, in tests/engine/test_weight_budget.py
+NO_PART = ("allocate", *OF_WEIGHTS)
 
 
 def variants() -> Iterator[tuple[str, str, Any]]:
-    """(preset, field, value); allocate has no part in converting one layer."""
+    """(preset, field, value)."""
     for preset in ("fast", "quality", "mha2mla"):
         for stage, known in STAGES.items():
-            if stage != "allocate":
+            if stage not in NO_PART:
                 yield from ((preset, stage, choice) for choice in known.ready)
         yield from ((preset, "mean_bias", value) for value in (False, True))
         yield from ((preset, "key_weight", value) for value in (0.25, 4.0))
@@ -130,7 +134,7 @@ def test_every_choice_converts_a_model_that_runs(name: str, tiny: Tiny) -> None:
 def test_the_matrix_holds_every_choice() -> None:
     """A choice that `recipe_of` changes back would not be tested."""
     for stage, known in STAGES.items():
-        if stage != "allocate":
+        if stage not in NO_PART:
             used = {getattr(recipe, stage) for recipe in VARIANTS.values()}
             assert used == set(known.ready), stage
     for preset, field, value in variants():

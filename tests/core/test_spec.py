@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A JobSpec takes what can be done and refuses everything else by name."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from pydantic import ValidationError
 
 from core.errors import SpecError
 from core.presets import DEFAULT_PRESET, PRESETS, find_preset, spec_from_preset
+from core.recipe import OF_WEIGHTS
 from core.spec import Calibration, Evaluation, JobSpec, Recipe, parse_spec
 from core.stages import STAGES
 
@@ -18,7 +21,8 @@ READY = [(stage, choice) for stage, known in STAGES.items() for choice in known.
 def test_a_ready_choice_is_taken(stage: str, choice: str) -> None:
     # mixed heads have no 2-norm of their own, which is the default of rope_select
     beside = {"rope_select": "logit-damage"} if stage == "rope_mix" else {}
-    assert parse_spec({"recipe": beside | {stage: choice}}).recipe.model_dump()[stage] == choice
+    found = parse_spec({"recipe": beside | {stage: choice}, "weights_keep": 0.8})
+    assert found.recipe.model_dump()[stage] == choice
 
 
 CONTRADICTIONS = {
@@ -113,10 +117,22 @@ def test_every_stage_is_a_field_of_the_recipe() -> None:
 
 def test_the_bits_of_factors_may_come_from_a_command_line() -> None:
     """There every value is text."""
-    assert parse_spec({"recipe": {"factor_bits": "8"}}).recipe.factor_bits == 8
+    assert parse_spec({"weights_keep": 0.8, "recipe": {"factor_bits": "8"}}).recipe.factor_bits == 8
     with pytest.raises(SpecError) as caught:
         parse_spec({"recipe": {"factor_bits": "4"}})
     assert caught.value.field == "recipe.factor_bits"
+
+
+@pytest.mark.parametrize("choice", [{"junction": "left"}, {"sparse_share": 0.1}, {"factor_bits": 8}])
+def test_a_choice_for_weights_that_stay_is_refused(choice: dict[str, Any]) -> None:
+    """It would have no effect, silently; with a budget of weights, or as usual, it may be said."""
+    with pytest.raises(SpecError, match="has no meaning without weights_keep") as caught:
+        parse_spec({"recipe": choice})
+    assert caught.value.field == f"recipe.{next(iter(choice))}"
+    assert "set weights_keep, such as 0.8" in caught.value.hint
+    assert parse_spec({"recipe": choice, "weights_keep": 0.8})
+    assert parse_spec({"recipe": {name: getattr(Recipe(), name) for name in OF_WEIGHTS}})
+    assert not any(preset.recipe.of_weights_changed for preset in PRESETS.values() if not preset.weights_keep)
 
 
 @pytest.mark.parametrize(
@@ -239,4 +255,4 @@ def test_weights_are_weighed_by_the_loss_only_with_a_backward_pass(
 ) -> None:
     recipe = {"linear_form": form, "linear_allocate": allocate}
     assert parse_spec({"weights_keep": 0.8, "recipe": recipe}).needs_fisher is needed
-    assert not parse_spec({"recipe": recipe}).needs_fisher
+    assert not parse_spec({}).needs_fisher

@@ -12,8 +12,11 @@ from folder_digest import digest
 from transformers import AutoModelForCausalLM
 
 from core.calibrate.tokens import calibration_windows
+from core.decode_cost import decode_flops
 from core.errors import Cancelled
 from core.evaluate import load_model
+from core.facts import read_facts
+from core.planning import make_plan
 from core.spec import JobSpec
 from core.weights.index import read_index
 
@@ -50,6 +53,12 @@ def test_the_file_holds_no_more_than_the_budget_and_as_much_as_the_plan_says(
     assert after > weights_keep * before - 4 * 5 * (64 + 128)
     assert sink.metrics["linear_parameters_before"] == before
     assert sink.metrics["linear_parameters_after"] == after
+    facts, context = read_facts(spec.model), spec.calibration.context
+    flops = [int(sink.metrics[f"decode_flops_{one}"]) for one in ("before", "after", "context")]
+    assert flops[0] == decode_flops(facts, make_plan(spec, facts), context)[0]
+    assert flops[2] == context
+    row = f"| FLOPs of a token with {context:,} cached ones, calculated | {flops[0]:,} | {flops[1]:,} |"
+    assert row in (folder / "README.md").read_text(encoding="utf-8")
     assert sink.metrics["kv_bytes_per_token_measured"] == sink.metrics["kv_bytes_per_token_formula"]
     steps = [event for event in sink.of("progress") if event.stage == "calibrating"]
     assert [event.done for event in steps] == list(range(1, steps[-1].total + 1))

@@ -10,7 +10,19 @@ from app.services.savings import linear_savings
 from app.services.verdict import HEAL, SMALL, verdict
 from app.ui.components.chips import source, term
 from app.ui.components.tables import framed
-from app.ui.format import byte_unit, count, duration, flops, integer, number, percent, ratio, size, times
+from app.ui.format import (
+    byte_unit,
+    context,
+    count,
+    duration,
+    flops,
+    integer,
+    number,
+    percent,
+    ratio,
+    size,
+    times,
+)
 from core.store.views import StoredArtefact, StoredMetric
 
 Metrics = Mapping[str, StoredMetric]
@@ -42,6 +54,11 @@ def _tiles(metrics: Metrics) -> list[str]:
     if linears := linear_savings({name: metric.value for name, metric in metrics.items()}):
         label = term("parameters of linear layers", "weights_keep")
         tiles.append(_tile(f"−{percent(linears.share, 1)}", label, metrics["linear_parameters_after"].source))
+    decode = [metrics.get(f"decode_flops_{one}") for one in ("before", "after", "context")]
+    if decode[0] and decode[1] and decode[2]:
+        change = decode[1].value / decode[0].value - 1
+        words = f"FLOPs per token at {context(int(decode[2].value))} tokens"
+        tiles.append(_tile(f"{'+' if change > 0 else '−'}{percent(abs(change), 1)}", words, decode[1].source))
     for name, label, show in (
         ("perplexity_ratio", term("perplexity", "perplexity"), ratio),
         ("kl_to_base", f"{term('KL', 'kl')} to the original, nats", number),
@@ -87,6 +104,8 @@ def quality_table(metrics: Metrics) -> str:
         _quality_row("KL while allocating, predicted", metrics, None, "kl_held_back_predicted", number),
         _quality_row("the same, on held-back text", metrics, None, "kl_held_back", number),
         _quality_row("tokens evaluated", metrics, None, "evaluation_tokens", integer),
+        _quality_row("images calibrated on", metrics, None, "calibration_images", integer),
+        _quality_row("their tokens", metrics, None, "calibration_image_tokens", integer),
         _quality_row("reloaded, largest logit difference", metrics, None, "logits_difference", number),
         *_linear_rows(metrics),
         _quality_row("parameters", metrics, "parameters_before", "parameters_after", count),
@@ -135,7 +154,10 @@ def _linear_rows(metrics: Metrics) -> list[str]:
         f"<td>{flops(found.flops_after)}</td><td>{source('calculated')}</td></tr>"
     )
     numbers = _quality_row(label, metrics, "linear_parameters_before", "linear_parameters_after", count)
-    return [numbers, flops_row]
+    held = metrics.get("decode_flops_context")
+    at = f"decoding a token at {context(int(held.value))} tokens" if held else ""
+    whole = _quality_row(at, metrics, "decode_flops_before", "decode_flops_after", flops)
+    return [numbers, flops_row, whole]
 
 
 _LAYER_COLUMNS: tuple[tuple[str, str, Any], ...] = (
