@@ -214,7 +214,7 @@ class JobSpec(Frozen):
         if idle:
             raise SpecError(
                 f"{idle[0]} {getattr(self.recipe, idle[0])} has no meaning without weights_keep",
-                hint=f"set weights_keep, such as 0.8, or leave {', '.join(idle)} as it is",
+                hint=f"set weights_keep, such as 0.8, or leave out {', '.join(idle)}",
                 field=f"recipe.{idle[0]}",
             )
         return self
