@@ -195,6 +195,7 @@ class Conversion:
                 configs,
                 ready.refit,
                 work / "refit",
+                image_weight=ready.sample.image_weight,
                 sees_mlp=self._linears.refits_mlp,
             )
         for unit in todo:

@@ -172,7 +172,14 @@ class _Curves:
         ready = self._ready
         configs = {name: mla_config(ready.facts, plan) for name, plan in self._plans.items()}
         trial = Trial(self._skeleton, ready.family, configs, ready.held_back)
-        refit = OutputRefit(self._skeleton, ready.family, configs, ready.refit, self._states)
+        refit = OutputRefit(
+            self._skeleton,
+            ready.family,
+            configs,
+            ready.refit,
+            self._states,
+            image_weight=ready.sample.image_weight,
+        )
         source = TensorSource(Path(ready.facts.folder), ready.family)
         for index in range(ready.facts.layers):
             statistics = load_statistics(self._statistics, index)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from core.arch import Architecture
+from core.calibrate.picture_ids import token_weights
 from core.calibrate.states import StateFiles, in_batches
 from core.convert import LatentLayer
 from core.modeling import MLAConfig, class_of
@@ -55,13 +56,16 @@ class OutputRefit:
         windows: Tensor,
         folder: Path,
         *,
+        image_weight: float = 1.0,
         sees_mlp: bool = False,
     ) -> None:
-        """sees_mlp: keep the inputs of every MLP in `mlp_inputs`, until the next layer is run."""
+        """image_weight: how much a token of an image counts; sees_mlp: keep the inputs of every MLP in
+        `mlp_inputs`, until the next layer is run."""
         folder.mkdir(parents=True, exist_ok=True)
         self._skeleton = skeleton
         self._family = family
         self._windows = windows
+        self._weights = token_weights(windows, image_weight)
         self._reads_mlp = family.mlp[1] if sees_mlp and family.mlp else None
         # of the original layer that was run last: (tokens, d) float32 on the CPU
         self.mlp_inputs: Tensor | None = None
@@ -105,12 +109,13 @@ class OutputRefit:
         """Run original layer `index` over all windows, showing its attention to the fits."""
         layer = self._skeleton.layer(index)
         positions = torch.arange(self._windows.shape[1], device=self._skeleton.device)[None]
+        weights: list[Tensor | None] = []
 
         def show(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
             del module
             hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             for fit in fits.values():
-                fit.add(hidden, positions, kwargs["attention_mask"], output[0])
+                fit.add(hidden, positions, kwargs["attention_mask"], output[0], weights[-1])
 
         hooks = [self._skeleton.attention(index).register_forward_hook(show, with_kwargs=True)]
         seen: list[Tensor] = []
@@ -123,6 +128,7 @@ class OutputRefit:
             )
         with self._states.writing(index + 1) as append:
             for batch in in_batches(*self._windows.shape):
+                weights.append(None if self._weights is None else self._weights[batch])
                 states = self._states.read(index, batch).to(self._skeleton.device)
                 append(self._skeleton.run(index, layer, states))
         for hook in hooks:
@@ -141,10 +147,18 @@ class _Fit:
         self._square = torch.zeros(heads, heads, dtype=WORK)
         self._cross = torch.zeros(heads, width, dtype=WORK)
         self._heads, self._missed = torch.zeros(heads, dtype=WORK), torch.zeros(width, dtype=WORK)
-        self._tokens = 0
+        self._tokens = 0.0
 
-    def add(self, hidden: Tensor, positions: Tensor, mask: Tensor | None, expected: Tensor) -> None:
-        """hidden and expected: (batch, tokens, d), input and output of the original attention."""
+    def add(
+        self,
+        hidden: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        expected: Tensor,
+        weights: Tensor | None = None,
+    ) -> None:
+        """hidden and expected: (batch, tokens, d), input and output of the original attention; weights
+        (batch, tokens): how much each token counts, None for all alike."""
         seen: list[Tensor] = []
         hook = self._attention.get_submodule("o_proj").register_forward_hook(
             lambda module, inputs, output: seen.append(inputs[0].flatten(0, -2))
@@ -152,11 +166,15 @@ class _Fit:
         found = self._attention(hidden, positions, mask)[0]
         hook.remove()
         heads, missed = seen[0], (expected - found).flatten(0, -2)
-        self._square += (heads.T @ heads).cpu().to(WORK)
+        weighed, count = heads, float(len(heads))
+        if weights is not None:
+            counts = weights.flatten()[:, None].to(heads)
+            weighed, missed, count = counts * heads, counts * missed, float(counts.sum())
+        self._square += (heads.T @ weighed).cpu().to(WORK)
         self._cross += (heads.T @ missed).cpu().to(WORK)
-        self._heads += heads.sum(dim=0).cpu().to(WORK)
+        self._heads += weighed.sum(dim=0).cpu().to(WORK)
         self._missed += missed.sum(dim=0).cpu().to(WORK)
-        self._tokens += len(heads)
+        self._tokens += count
 
     def solved(self) -> LatentLayer:
         """The layer with the W_O, and the bias, that miss least."""

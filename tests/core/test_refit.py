@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from core.arch.llama import LLAMA
 from core.calibrate.layer_statistics import load_statistics
+from core.calibrate.picture_ids import FIRST_ROW
+from core.calibrate.states import StateFiles
 from core.calibrate.steps import Sample, calibrate
 from core.convert import LatentLayer, convert_layer
 from core.export.folder import mla_config
@@ -113,6 +115,37 @@ def test_streamed_fit_is_the_ridge_minimum(
         assert left.square().sum() < 0.9 * missed.square().sum()
         others = found.keys() - {"o_proj.weight", "o_proj.bias"}
         assert all(torch.equal(found[name], layer.tensors[name]) for name in others)
+
+
+def test_tokens_of_images_count_as_much_as_was_asked(tiny_llama: Callable[..., Path], tmp_path: Path) -> None:
+    """Images that look like tokens of text: the states are known, and only the weights differ."""
+    folder = tiny_llama(num_hidden_layers=LAYERS)
+    converted = Converted(folder, tmp_path / "statistics", RECIPES["quality"], 0.4)
+    whole: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    embedded = whole.get_input_embeddings()(WINDOW_IDS.flatten()).detach()
+    pictures = StateFiles(tmp_path, "pictures", (len(embedded), 1, embedded.shape[1]))
+    with pictures.writing(0) as append:
+        append(embedded[:, None])
+    is_image = torch.rand(WINDOW_IDS.shape, generator=torch.Generator().manual_seed(3)) < 0.6
+    rows = FIRST_ROW + torch.arange(WINDOW_IDS.numel()).view_as(WINDOW_IDS)
+    skeleton = Skeleton(folder, LLAMA, torch.device("cpu"), pictures)
+    refit = OutputRefit(
+        skeleton,
+        LLAMA,
+        {"one": converted.config},
+        torch.where(is_image, rows, WINDOW_IDS),
+        tmp_path / "refit",
+        image_weight=0.1,
+    )
+    found = refit.advance(0, {"one": converted.layers[0]})["one"].tensors["o_proj.weight"]
+    heads, missed = converted.heads_and_missed(0)
+    weights = torch.where(is_image.flatten(), 0.1, 1.0).double()[:, None]
+    square = (heads * weights).T @ heads / weights.sum()
+    ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
+    change = torch.linalg.solve(square + ridge, (heads * weights).T @ missed / weights.sum()).T
+    wanted = converted.layers[0].tensors["o_proj.weight"] + change
+    # float32 sums of a few hundred tokens
+    assert (found - wanted).abs().max() < 1e-3 * change.abs().max()
 
 
 @pytest.mark.parametrize(
