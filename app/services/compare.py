@@ -15,7 +15,7 @@ from app.services.spec_diff import differing_fields
 from app.services.workbench import Workbench
 from core.errors import SpecError
 from core.events import Source
-from core.spec import Frozen, JobSpec
+from core.spec import Frozen, Healing, JobSpec
 from core.store.views import JobView, State
 
 MOST = 6
@@ -98,9 +98,9 @@ def compare_jobs(workbench: Workbench, job_ids: Sequence[str]) -> Comparison:
 
 
 def comparable_jobs(workbench: Workbench, limit: int = 100) -> list[JobView]:
-    """What can be chosen: finished conversions, newest first."""
+    """What can be chosen: finished conversions and healings, newest first."""
     jobs = workbench.store.list(states=[State.DONE], limit=limit)
-    return [job for job in jobs if job.spec.kind == "convert"]
+    return [job for job in jobs if job.spec.kind != "profile"]
 
 
 def layers_table(comparison: Comparison) -> FigureTable:
@@ -125,7 +125,7 @@ def best_of(values: Sequence[float | None], better: Better | None) -> tuple[int,
 
 def _done(workbench: Workbench, job_id: str) -> JobView:
     job = find_job(workbench, job_id)
-    if job.state is not State.DONE or job.spec.kind != "convert":
+    if job.state is not State.DONE or job.spec.kind == "profile":
         raise SpecError(
             f"job {job_id} has nothing to compare: it is {job.state}",
             hint="choose conversions that are done",
@@ -138,7 +138,22 @@ def _done(workbench: Workbench, job_id: str) -> JobView:
 
 def _spec_rows(specs: Sequence[JobSpec]) -> tuple[SpecRow, ...]:
     rows = differing_fields(specs) if specs else {}
+    rows = {path: values for path, values in rows.items() if not _is_usual_healing(path, values)}
     return tuple(SpecRow(path=path, values=tuple(values)) for path, values in rows.items())
+
+
+def _is_usual_healing(path: str, values: Sequence[Any]) -> bool:
+    """Beside a model that was not healed every field of a healing differs: said is what was chosen."""
+    part, _, name = path.partition(".")
+    if part != "heal":
+        return False
+    asked = Healing.model_fields.get(name)
+    always = ("text", "tokens", "trainable", "learning_rate")
+    return (
+        asked is None
+        or name == "source"
+        or (name not in always and all(value in (None, asked.default) for value in values))
+    )
 
 
 def _metric_rows(workbench: Workbench, jobs: Sequence[JobView], is_same_text: bool) -> tuple[MetricRow, ...]:

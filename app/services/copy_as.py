@@ -7,13 +7,15 @@ from typing import Any
 
 from app.services.recipe_yaml import write_yaml
 from core.presets import PRESETS
-from core.spec import Calibration, Evaluation, Frozen, JobSpec, Recipe
+from core.spec import Calibration, Evaluation, Frozen, Healing, JobSpec, Recipe
 
 _PLAIN = ("revision", "dtype", "device", "shard_bytes")
 # what is a choice for every layer: too much for an option
 _NO_OPTION = ("layer_ranks", "rope_pairs")
 # fields of Calibration that `convert` has an option for
 _PROFILE_OPTIONS = ("calibration", "tokens", "context")
+_HEALING_OPTIONS = ("text", "tokens", "context", "trainable", "learning_rate")
+_MEASURED_OPTIONS = ("evaluation", "evaluation_context", "windows")
 _TEXT_OPTIONS = ("text", "tokens", "context")
 
 
@@ -38,6 +40,8 @@ def as_command(spec: JobSpec, out: str = "converted") -> str:
     """The command with every setting that is not the default; what has no option goes in as a recipe."""
     if spec.kind == "profile":
         return _profile_command(spec)
+    if spec.heal is not None:
+        return _heal_command(spec, spec.heal)
     if any(getattr(spec, name) is not None for name in _NO_OPTION):
         # every value of a recipe stays on its line, so none can end the text early
         start = shlex.join(["mla-workbench", "convert", "--recipe", "-", "--out", out])
@@ -51,6 +55,20 @@ def as_command(spec: JobSpec, out: str = "converted") -> str:
     # a name that starts like an option would be taken for one
     named = [*words, "--", spec.model] if spec.model.startswith("-") else [spec.model, *words]
     return shlex.join(["mla-workbench", "convert", *named])
+
+
+def _heal_command(spec: JobSpec, healing: Healing) -> str:
+    """The folder names its original and how it was converted; a commit of a model has no option."""
+    usual = Healing(source=healing.source)
+    options: dict[str, Any] = {} if spec.revision else {"teacher": spec.model}
+    changed = _different(healing, usual)
+    options |= {name: changed.pop(name) for name in _HEALING_OPTIONS if name in changed}
+    options |= {name: value for name, value in _texts(spec).items() if name in _MEASURED_OPTIONS}
+    options |= {} if spec.device == "auto" else {"device": spec.device}
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    for name, value in changed.items():
+        words += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
+    return shlex.join(["mla-workbench", "heal", *words, "--out", "healed", "--", healing.source])
 
 
 def _profile_command(spec: JobSpec) -> str:

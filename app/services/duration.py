@@ -15,6 +15,8 @@ from core.widths import PRE_ROPE
 FIXED_SECONDS = 15.0
 # a rate is carried over to jobs this many times as large, no further
 _FARTHEST = 1000
+# of so many jobs the newest conversions and profiles are asked
+_LOOKED_AT, _ASKED = 30, 5
 # a gradient costs about two forward passes beside the one it needs
 _BACKWARD = 3
 # the rest was fitted to the stages of one `fast` conversion of the demo: decompositions and products of a
@@ -43,9 +45,23 @@ def predicted_seconds(
     if calibrates is None:
         calibrates = spec.kind == "profile" or not is_profiled(workbench, spec, facts)
     asked = work(spec, facts, calibrates=calibrates)
-    rates = (_rate(workbench, job, asked) for job in workbench.store.list(states=[State.DONE], limit=5))
-    rate = next((rate for rate in rates if rate is not None), None)
+    rate = rate_here(workbench, asked)
     return None if rate is None else FIXED_SECONDS + asked / rate
+
+
+def rate_here(workbench: Workbench, asked: float) -> float | None:
+    """Multiply-adds per second of the last job that says something about `asked` of them; None before it."""
+    done = workbench.store.list(states=[State.DONE], limit=_LOOKED_AT)
+    # a healing was timed as a whole number of steps: see healing_time
+    jobs = [job for job in done if job.spec.heal is None][:_ASKED]
+    rates = (_rate(workbench, job, asked) for job in jobs)
+    return next((rate for rate in rates if rate is not None), None)
+
+
+def params_of(facts: ModelFacts) -> int:
+    """Multiply-adds of a token that passes all layers and the head."""
+    head = facts.vocab_size * facts.hidden_size
+    return max(0, facts.parameters - head * (1 if facts.is_tied else 2)) + head
 
 
 def is_profiled(workbench: Workbench, spec: JobSpec, facts: ModelFacts) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from app.services.duration import predicted_seconds
+from app.services.healing_time import seconds_of
 from app.services.requests import read_request
 from app.services.workbench import Workbench
 from core.decode_cost import decode_flops
@@ -77,7 +77,7 @@ def estimate(workbench: Workbench, data: Mapping[str, Any], context: int, batch:
     if spec is not None:
         _tried(lambda: workbench.texts.check(spec, workbench.settings), problems)
     if spec is not None and facts is not None and not problems:
-        known["seconds"] = predicted_seconds(workbench, spec, facts)
+        known["seconds"] = seconds_of(workbench, spec, facts)
     else:
         known.pop("prediction", None)
     return Estimate(

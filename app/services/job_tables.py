@@ -58,7 +58,23 @@ def _layers(figures: Figures) -> FigureTable | None:
     return FigureTable(name="layers", columns=columns, rows=cells)
 
 
+def _healing(figures: Figures) -> FigureTable | None:
+    """Steps and looks at the held-back windows, each a row, in the order of the tokens."""
+    data = figures.get("healing_curve")
+    if data is None:
+        return None
+    names = ("learning_rate", "tokens_per_second", "loss", "kl", "perplexity_ratio")
+    rows = [
+        (tokens, *(data[part][name][index] if name in data[part] else None for name in names))
+        for part in ("held_out", "train")
+        for index, tokens in enumerate(data[part]["tokens"])
+    ]
+    rows.sort(key=lambda row: row[0])
+    return FigureTable(name="healing_curve", columns=("tokens", *names), rows=tuple(rows))
+
+
 _TABLES: Mapping[str, Callable[[Figures], FigureTable | None]] = {
     "rope_contribution": _contribution,
     "layers": _layers,
+    "healing_curve": _healing,
 }

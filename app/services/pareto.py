@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was reached: every finished conversion of a model, its cache against its loss, both measured."""
+"""What was reached: every finished conversion and healing of a model, cache against loss, both measured."""
 
 from collections.abc import Sequence
 
@@ -22,6 +22,7 @@ class ParetoPoint(Frozen):
     perplexity_ratio: float
     kl_to_base: float | None
     text: str = Field(description="what quality was measured on")
+    healed_tokens: int | None = Field(None, description="tokens it learned from; null for a plain conversion")
     is_best: bool = Field(description="no other job has a smaller cache and a smaller loss")
 
 
@@ -64,5 +65,6 @@ def _point(job: JobView, is_best: bool) -> ParetoPoint:
         perplexity_ratio=ratio,
         kl_to_base=job.metrics.get("kl_to_base"),
         text=job.spec.evaluation.text if job.spec.evaluation else "",
+        healed_tokens=job.spec.heal.tokens if job.spec.heal else None,
         is_best=is_best,
     )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from pydantic import Field
 
-from app.services.duration import predicted_seconds
+from app.services.healing_time import seconds_of
 from app.services.workbench import Workbench
 from core.errors import WorkbenchError
 from core.spec import Frozen
@@ -73,7 +73,7 @@ def _seconds(workbench: Workbench, job: JobView) -> float | None:
         facts = workbench.facts.read(job.spec.model, job.spec.revision, workbench.settings)
     except WorkbenchError:
         return None
-    return predicted_seconds(workbench, job.spec, facts)
+    return seconds_of(workbench, job.spec, facts)
 
 
 def _known(seconds: float | None) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.services.disk import check_disk, job_bytes
 from app.services.errors import NotFoundError
+from app.services.healing_source import job_healed, with_source
 from app.services.text_names import pinned
 from app.services.workbench import Workbench
 from core.errors import StateError
@@ -38,13 +39,17 @@ def submit(
 ) -> JobView:
     """Check everything that can be checked without weights, then queue. Nothing is stored on an error.
 
-    `parent_id` is the job this one was cloned from; it need not exist any more.
+    `parent_id` is the job this one was cloned from; it need not exist any more. A healing comes from the job
+    whose result it heals.
     """
-    return submit_spec(workbench, read_request(data), owner, Lineage(parent_id=parent_id))
+    spec = read_request(data)
+    parent = parent_id or job_healed(workbench.settings, spec)
+    return submit_spec(workbench, spec, owner, Lineage(parent_id=parent))
 
 
 def submit_spec(workbench: Workbench, spec: JobSpec, owner: str = "", lineage: Lineage = ALONE) -> JobView:
     """As `submit`, for a spec that has been read."""
+    spec = with_source(workbench.settings, spec)
     plan = plan_for(workbench, spec)
     plan.raise_if_blocked()
     workbench.texts.check(spec, workbench.settings)

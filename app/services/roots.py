@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.calibrate.text import NAMED, text_parts
 from core.errors import ModelError, TextError
+from core.heal.mix import HUB
 from core.settings import Settings
 from core.weights.locate import DEMO
 
@@ -40,6 +41,18 @@ def check_model_path(settings: Settings, model: str) -> None:
     )
 
 
+def check_source_path(settings: Settings, source: str, field: str) -> None:
+    """Raise ModelError when the converted model `source` is in a folder not read for others."""
+    roots = roots_of(settings.model_roots)
+    if not (roots or settings.is_exposed) or _is_inside(source, [*roots, *_own_folders(settings)]):
+        return
+    raise ModelError(
+        f"this server does not read the folder '{source[:200]}'",
+        hint=f"give job:ID of a finished job, or {_allowed(roots, 'MLA_MODEL_ROOTS')}",
+        field=field,
+    )
+
+
 def _own_folders(settings: Settings) -> list[Path]:
     """Where results, the demo and what was fetched from the Hub are: all of them have names, too."""
     from huggingface_hub import constants
@@ -53,7 +66,7 @@ def check_text_path(settings: Settings, name: str, field: str) -> None:
     if not (roots or settings.is_exposed):
         return
     for part in text_parts(name):
-        known = part in NAMED or part.startswith(UPLOAD)
+        known = part in NAMED or part.startswith((UPLOAD, HUB))
         if not known and not _is_inside(part, [*roots, settings.texts_dir]):
             raise TextError(
                 f"this server does not read the file '{name[:200]}'",

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from app.services import uploads
 from app.services.errors import NotFoundError
-from app.services.roots import UPLOAD
+from app.services.healing_source import job_healed
+from app.services.roots import JOB, UPLOAD
 from core.calibrate.text import NAMED, existing_file, text_parts
 from core.errors import TextError
 from core.heal.mix import read_mix, write_mix
@@ -30,9 +31,13 @@ def with_uploads(settings: Settings, spec: JobSpec) -> JobSpec:
 
 
 def friendly(settings: Settings, spec: JobSpec) -> JobSpec:
-    """`spec` with the names of uploads where `pinned` put their paths."""
+    """`spec` with the names of uploads, and of the job it heals, where there are paths."""
     names = {str(uploads.path_of(settings, one)): one.value for one in uploads.uploaded(settings)}
-    return _renamed(spec, lambda name, field: names.get(name, name))
+    said = _renamed(spec, lambda name, field: names.get(name, name))
+    healed = job_healed(settings, spec)
+    if said.heal is None or healed is None:
+        return said
+    return said.model_copy(update={"heal": said.heal.model_copy(update={"source": f"{JOB}{healed}"})})
 
 
 def texts_of(spec: JobSpec) -> set[str]:

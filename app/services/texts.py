@@ -9,8 +9,10 @@ from app.services.text_names import resolve
 from core.calibrate.pictures import check_calibration
 from core.calibrate.text import NAMED, check_text, existing_file, text_parts
 from core.errors import TextError
+from core.heal.documents import check_source
+from core.heal.mix import Source, read_mix
 from core.settings import Settings
-from core.spec import JobSpec
+from core.spec import Healing, JobSpec
 
 
 class TextCache:
@@ -31,16 +33,32 @@ class TextCache:
             check_text_path(settings, spec.evaluation.text, "evaluation.text")
             name = resolve(settings, spec.evaluation.text, "evaluation.text")
             self._check_one(name, "evaluation.text", check_text)
+        if spec.heal is not None:
+            self._check_lessons(spec.heal, settings)
 
-    def _check_one(self, name: str, field: str, check: Callable[[str], None]) -> None:
-        key = (*_key(name), check.__name__)
+    def _check_lessons(self, healing: Healing, settings: Settings) -> None:
+        """Every text of the mix that a healing learns from."""
+
+        def check_lesson(name: str) -> None:
+            check_source(Source(name, 1.0), healing.text_field)
+
+        for one in read_mix(healing.text):
+            check_text_path(settings, one.name, "heal.text")
+            name = resolve(settings, one.name, "heal.text")
+            self._check_one(name, "heal.text", check_lesson, healing.text_field)
+
+    def _check_one(self, name: str, field: str, check: Callable[[str], None], about: str = "") -> None:
+        """`about` is what `check` depends on beside the text."""
+        key = (*_key(name), check.__name__ + about)
         with self._lock:
             if key in self._readable:
                 return
         try:
             check(name)
         except TextError as error:
-            raise TextError(error.message, hint=error.hint, field=field) from error
+            # a record without its text is wrong beside another box than the text
+            own = error.field if (error.field or "").startswith(f"{field}_") else field
+            raise TextError(error.message, hint=error.hint, field=own) from error
         with self._lock:
             self._readable.add(key)
 

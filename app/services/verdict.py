@@ -14,9 +14,10 @@ SMALL = 1.05
 NOTICEABLE = 1.5
 HEAL = 2.0
 
-# nothing here fine-tunes yet, and how much of the loss that wins back was not measured
-_HEALING = "It needs healing (fine-tuning), which is not built in yet."
-_COULD_HEAL = "Healing (fine-tuning) would win some of it back; it is not built in yet."
+# how much of the loss healing wins back is not known before it
+_HEALING = "It needs healing (fine-tuning)."
+_COULD_HEAL = "Healing (fine-tuning) would win some of it back."
+_MORE = "More tokens may win back more."
 
 
 def verdict(metrics: Mapping[str, float]) -> str:
@@ -28,16 +29,18 @@ def verdict(metrics: Mapping[str, float]) -> str:
         return f"{size}, but not usable as it is: its perplexity cannot be measured: infinite."
     if ratio is None:
         return f"{size}; what that costs in quality was not measured."
-    change = f"perplexity ×{_ratio(ratio)}"
+    before = metrics.get("perplexity_ratio_before_healing")
+    change = f"perplexity ×{_ratio(ratio)}" + (f" (×{_ratio(before)} before it was healed)" if before else "")
+    is_healed = "healing_tokens" in metrics
     if ratio <= LOSSLESS:
         return f"{size}, no loss that can be measured: {change}."
     if ratio <= SMALL:
         return f"{size}, almost no loss: {change}."
     if ratio <= NOTICEABLE:
-        return f"{size} with a noticeable loss: {change}. {_COULD_HEAL}"
+        return f"{size} with a noticeable loss: {change}. {_MORE if is_healed else _COULD_HEAL}"
     if ratio <= HEAL:
-        return f"{size}, but it lost a good part of its quality: {change}. {_HEALING}"
-    return f"{size}, but not usable as it is: {change}. {_HEALING}"
+        return f"{size}, but it lost a good part of its quality: {change}. {_MORE if is_healed else _HEALING}"
+    return f"{size}, but not usable as it is: {change}. {_MORE if is_healed else _HEALING}"
 
 
 def _size(metrics: Mapping[str, float]) -> str:

@@ -108,6 +108,14 @@ def context(tokens: int) -> str:
     return integer(tokens)
 
 
+def short_tokens(tokens: int) -> str:
+    """A number of tokens in a name: "100k", "1.5M"; anything uneven in full."""
+    for letter, scale in (("M", 1_000_000), ("k", 1000)):
+        if tokens >= scale and tokens % (scale // 10) == 0:
+            return f"{tokens / scale:g}{letter}"
+    return integer(tokens)
+
+
 def _three_digits(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}".replace(",", THIN)

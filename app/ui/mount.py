@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from app.services.incoming import MEGABYTE
 from app.services.workbench import Workbench
 from app.ui.components.shell import foot
-from app.ui.pages import chat, compare, glossary, job, jobs, models, new, sweep
+from app.ui.pages import chat, compare, glossary, heal, job, jobs, models, new, sweep
 from app.ui.strings import PRODUCT
 from app.ui.theme import FAVICON, make_theme, scripts, style_sheet
 
@@ -23,6 +23,7 @@ _Build = Callable[[Workbench, gr.Blocks], None]
 _PAGES: tuple[tuple[str, str, _Build], ...] = (
     ("Jobs", "jobs", jobs.build),
     ("Job", "job", job.build),
+    ("Heal", "heal", heal.build),
     ("Sweep", "sweep", sweep.build),
     ("Models", "models", models.build),
     ("Compare", "compare", compare.build),

@@ -165,3 +165,26 @@ UPLOAD_HINT = (
 )
 # where a model was found
 WHERE_WORDS: Mapping[str, str] = {"folder": "folder", "cache": "downloaded", "hub": "Hub"}
+
+# healing
+TRAINABLE_WORDS: Mapping[str, str] = {
+    "attention": "attention: latent factors, queries, output",
+    "all": "every weight",
+    "lora": "adapters on the attention (LoRA)",
+}
+# a field of Healing that its name does not make plain
+HEALING_TITLES: Mapping[str, str] = {
+    "learning_rate": "Learning rate",
+    "lora_rank": "LoRA rank",
+    "clip": "Gradient clip",
+    "top_k": "Top k of the teacher",
+    "held_out": "Windows held back",
+    "repeat": "Repeat the text",
+    "accumulate": "Accumulate",
+    "checkpoint_seconds": "Seconds between checkpoints",
+    "checkpoint_activations": "Compute activations again",
+}
+HEALING_ABOUT = (
+    "The original teaches the converted model: after every token it compares what both expect next, and the "
+    "converted model learns to agree. The cache stays as small as it is."
+)

@@ -8,7 +8,7 @@ job grow in commit order, so a reader that asks for "after id n" misses nothing 
 import json
 import math
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from core.events import EVENT, Event, Figure, Log, Metric
@@ -24,9 +24,12 @@ def append(session: Session, job_id: str, event: Event) -> None:
         event = Log(level="warning", message=f"{event.name} is {event.value}, which is not a number")
     # to JSON and back, because that turns a NaN inside a figure into null
     payload = json.loads(EVENT.dump_json(event))
-    session.add(EventRow(job_id=job_id, at=now(), kind=event.kind, event=payload))
+    row = EventRow(job_id=job_id, at=now(), kind=event.kind, event=payload)
+    session.add(row)
     if isinstance(event, Metric):
         _set_metric(session, job_id, event)
+    if isinstance(event, Figure):
+        _forget_earlier(session, row, event.name)
 
 
 def after(session: Session, job_id: str, cursor: int, limit: int) -> list[StoredEvent]:
@@ -62,6 +65,19 @@ def metrics(session: Session, job_id: str) -> list[StoredMetric]:
         )
         for row in rows
     ]
+
+
+def _forget_earlier(session: Session, row: EventRow, name: str) -> None:
+    """A curve that grows is sent again and again, whole each time: the last one is all of it."""
+    session.flush()
+    session.execute(
+        delete(EventRow).where(
+            EventRow.job_id == row.job_id,
+            EventRow.kind == row.kind,
+            EventRow.id < row.id,
+            EventRow.event["name"].as_string() == name,
+        )
+    )
 
 
 def _set_metric(session: Session, job_id: str, metric: Metric) -> None:

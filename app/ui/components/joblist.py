@@ -83,13 +83,17 @@ def _acts(job: JobView, disk: JobBytes | None) -> str:
         found.append(action("resume", job.id, "Resume", about))
     if job.state in CANCELLABLE:
         found.append(action("cancel", job.id, "Cancel", about))
-    if job.spec.kind == "convert":
-        found.append(
-            f'<a class="act" href="/?from={escape(job.id)}" aria-label="Clone {escape(about)}">Clone</a>'
-        )
+    if address := clone_address(job):
+        found.append(f'<a class="act" href="{address}" aria-label="Clone {escape(about)}">Clone</a>')
     if job.state in DELETABLE:
         found.append(action("delete", job.id, "Delete", about, confirm=delete_question(job, disk)))
     return "".join(found)
+
+
+def clone_address(job: JobView) -> str:
+    """The form with what this job was asked for; empty for a kind that has none."""
+    forms = {"convert": "/?from=", "heal": "/heal?clone="}
+    return f"{forms[job.spec.kind]}{escape(job.id)}" if job.spec.kind in forms else ""
 
 
 def delete_question(job: JobView, disk: JobBytes | None) -> str:

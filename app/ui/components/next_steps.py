@@ -7,14 +7,18 @@ from urllib.parse import quote
 from core.store.views import JobView
 
 
-def next_steps(job: JobView) -> str:
-    """Links to the other pages that take this job on."""
+def next_steps(job: JobView, healed: str | None = None) -> str:
+    """Links to the other pages that take this job on; `healed` is the job whose result it healed."""
     about = f"/models?model={quote(job.spec.model, safe='')}"
     if job.spec.kind == "profile":
         return f'<p class="buttons"><a class="button" href="{escape(about)}">See it layer by layer</a></p>'
+    # a healed model stands beside what it was before
+    ids = [*([healed] if healed else []), job.id]
+    chat = ",".join([quote(job.spec.model, safe=""), *(f"job:{quote(one)}" for one in ids)])
     links = [
-        ("Chat", f"/chat?models={quote(job.spec.model, safe='')},job:{quote(job.id)}"),
-        ("Compare", f"/compare?jobs={quote(job.id)}"),
+        ("Chat", f"/chat?models={chat}"),
+        ("Compare", f"/compare?jobs={','.join(map(quote, ids))}"),
+        ("Heal again" if job.spec.heal else "Heal", f"/heal?job={quote(job.id)}"),
         ("About the model", about),
     ]
     body = "".join(f'<a class="button" href="{escape(address)}">{name}</a>' for name, address in links)

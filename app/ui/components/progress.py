@@ -9,7 +9,7 @@ from app.services.queue import Expected
 from app.ui.components.chips import state as state_chip
 from app.ui.components.messages import trouble
 from app.ui.components.state_words import state_words
-from app.ui.format import THIN, duration, size
+from app.ui.format import THIN, duration, short_tokens, size
 from app.ui.strings import STAGE_WORDS, STATE_WORDS, preset_title
 from core.events import STAGES
 from core.store.views import ACTIVE, JobView, State
@@ -40,7 +40,8 @@ def recipe_name(job: JobView) -> str:
         budget = f"{(spec.keep or 0) * 100:g}{THIN}%"
     if spec.weights_keep is not None:
         budget += f", weights {spec.weights_keep * 100:g}{THIN}%"
-    return f"{budget} · {preset_title(spec.preset) if spec.preset else 'own recipe'}"
+    healed = f" · healed {short_tokens(spec.heal.tokens)}" if spec.heal else ""
+    return f"{budget} · {preset_title(spec.preset) if spec.preset else 'own recipe'}{healed}"
 
 
 def job_head(job: JobView, has_worker: bool, soon: Expected | None = None) -> str:
@@ -58,7 +59,9 @@ def _relations(job: JobView) -> str:
     if job.parent_id is None:
         return sweep
     parent = escape(job.parent_id)
-    return f'{sweep}<a href="/jobs/{parent}">cloned from {parent}</a>'
+    heals = job.spec.heal is not None and Path(job.spec.heal.source).parent.name == job.parent_id
+    how = "heals" if heals else "cloned from"
+    return f'{sweep}<a href="/jobs/{parent}">{how} {parent}</a>'
 
 
 def _elapsed(job: JobView) -> str:
@@ -105,13 +108,13 @@ def _now(job: JobView, has_worker: bool, soon: Expected | None) -> str:
             words = state_words(job, soon)
             return f"{words[0].upper()}{words[1:]}."
         case State.CANCELLING:
-            return "Stops at the end of the current layer; finished layers are kept."
+            return f"Stops at the end of the current {_unit(job)}; finished {_unit(job)}s are kept."
         case State.CANCELLED:
-            return "Stopped on request. Resume continues after the last finished layer."
+            return f"Stopped on request. Resume continues after the last finished {_unit(job)}."
         case State.PAUSING:
-            return "Pauses at the end of the current layer; finished layers are kept."
+            return f"Pauses at the end of the current {_unit(job)}; finished {_unit(job)}s are kept."
         case State.PAUSED:
-            return "Paused. Resume continues after the last finished layer."
+            return f"Paused. Resume continues after the last finished {_unit(job)}."
         case State.INTERRUPTED:
             return f"{escape(job.reason or 'The worker went away')}. It is queued again by itself."
         case State.RUNNING | State.VERIFYING:
@@ -119,6 +122,11 @@ def _now(job: JobView, has_worker: bool, soon: Expected | None) -> str:
             return f"{escape(job.message or 'Starting…')}{left}"
         case _:
             return ""
+
+
+def _unit(job: JobView) -> str:
+    """What is finished or not when a job stops."""
+    return "step" if job.spec.heal else "layer"
 
 
 def _failure(job: JobView) -> str:

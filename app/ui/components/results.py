@@ -35,41 +35,55 @@ def by_name(metrics: Sequence[StoredMetric]) -> dict[str, StoredMetric]:
 
 def summary(metrics: Metrics) -> str:
     """The verdict and the tiles; a tile whose number was not reported is left out."""
+    return verdict_line(metrics) + tiles_row([*savings_tiles(metrics), *_quality_tiles(metrics)])
+
+
+def tiles_row(tiles: Sequence[str]) -> str:
+    """The tiles of a result, as many in a row as there is room for."""
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def verdict_line(metrics: Metrics) -> str:
+    """The verdict, in the colour of what was lost."""
     values = {name: metric.value for name, metric in metrics.items()}
     # an infinite ratio is not in the record, only that the original was measured
     usual = float("inf") if "perplexity_base" in values else 1.0
     ratio_now = values.get("perplexity_ratio", usual)
     tone = "bad" if ratio_now > HEAL else "warn" if ratio_now > SMALL else "good"
-    return (
-        f'<p class="verdict verdict-{tone}">{escape(verdict(values))}</p>'
-        f'<div class="tiles">{"".join(_tiles(metrics))}</div>'
-    )
+    return f'<p class="verdict verdict-{tone}">{escape(verdict(values))}</p>'
 
 
-def _tiles(metrics: Metrics) -> list[str]:
+def savings_tiles(metrics: Metrics) -> list[str]:
+    """How much smaller the cache became, and the weights where they did."""
     tiles = []
     before, after = metrics.get("kv_bytes_per_token_before"), metrics.get("kv_bytes_per_token_measured")
     if before and after and after.value:
-        tiles.append(_tile(times(before.value / after.value), "smaller KV cache", after.source))
+        tiles.append(tile(times(before.value / after.value), "smaller KV cache", after.source))
     if linears := linear_savings({name: metric.value for name, metric in metrics.items()}):
         label = term("parameters of linear layers", "weights_keep")
-        tiles.append(_tile(f"−{percent(linears.share, 1)}", label, metrics["linear_parameters_after"].source))
+        tiles.append(tile(f"−{percent(linears.share, 1)}", label, metrics["linear_parameters_after"].source))
     decode = [metrics.get(f"decode_flops_{one}") for one in ("before", "after", "context")]
     if decode[0] and decode[1] and decode[2]:
         change = decode[1].value / decode[0].value - 1
         words = f"FLOPs per token at {context(int(decode[2].value))} tokens"
-        tiles.append(_tile(f"{'+' if change > 0 else '−'}{percent(abs(change), 1)}", words, decode[1].source))
+        tiles.append(tile(f"{'+' if change > 0 else '−'}{percent(abs(change), 1)}", words, decode[1].source))
+    return tiles
+
+
+def _quality_tiles(metrics: Metrics) -> list[str]:
+    tiles = []
     for name, label, show in (
         ("perplexity_ratio", term("perplexity", "perplexity"), ratio),
         ("kl_to_base", f"{term('KL', 'kl')} to the original, nats", number),
         ("top1_agreement", term("same next token", "top1"), percent),
     ):
         if metric := metrics.get(name):
-            tiles.append(_tile(show(metric.value), label, metric.source))
+            tiles.append(tile(show(metric.value), label, metric.source))
     return tiles
 
 
-def _tile(value: str, label: str, kind: str) -> str:
+def tile(value: str, label: str, kind: str) -> str:
+    """One figure with what it is of and where it comes from."""
     return f'<div class="tile"><b>{value}</b><span>{label}</span>{source(kind)}</div>'
 
 
@@ -93,11 +107,11 @@ def memory_table(metrics: Metrics) -> str:
     )
 
 
-def quality_table(metrics: Metrics) -> str:
-    """What was measured on held-out text, original beside converted."""
+def quality_table(metrics: Metrics, made: str = "converted") -> str:
+    """What was measured on held-out text, original beside what was made of it."""
     rows = [
         _quality_row(term("perplexity", "perplexity"), metrics, "perplexity_base", "perplexity", number),
-        _quality_row("perplexity, converted / original", metrics, None, "perplexity_ratio", ratio),
+        _quality_row(f"perplexity, {made} / original", metrics, None, "perplexity_ratio", ratio),
         _quality_row(term("KL divergence, nats", "kl"), metrics, None, "kl_to_base", number),
         _quality_row("the same, predicted by the profile", metrics, None, "kl_predicted", number),
         _quality_row(term("same next token", "top1"), metrics, None, "top1_agreement", _percent1),
@@ -112,7 +126,7 @@ def quality_table(metrics: Metrics) -> str:
         _quality_row("time of the job", metrics, None, "seconds", duration),
         _quality_row("peak memory of the job", metrics, None, "peak_memory_bytes", size),
     ]
-    head = '<tr><td></td><th class="before">original</th><th class="after">converted</th><th></th></tr>'
+    head = f'<tr><td></td><th class="before">original</th><th class="after">{made}</th><th></th></tr>'
     return framed("quality", "".join(rows), head=head)
 
 

@@ -6,9 +6,9 @@ from html import escape
 
 from app.ui.form import ROTARY, recipe_groups
 from app.ui.format import THIN, integer
-from app.ui.strings import RECIPE_TITLES
+from app.ui.strings import HEALING_TITLES, RECIPE_TITLES, TRAINABLE_WORDS
 from core.recipe import GRADED, OF_WEIGHTS
-from core.spec import JobSpec
+from core.spec import Healing, JobSpec
 from core.widths import PRE_ROPE
 
 
@@ -20,6 +20,7 @@ def spec_list(spec: JobSpec) -> str:
         return _listed([model, ("Kind", "profile"), ("Calibration", read), ("Device", spec.device)])
     pairs = [
         model,
+        *(_healing(spec.heal) if spec.heal else ()),
         ("Budget", _budget(spec)),
         *_weights_budget(spec),
         ("Preset", spec.preset or "none"),
@@ -31,6 +32,23 @@ def spec_list(spec: JobSpec) -> str:
     if spec.rope_pairs is not None:
         pairs.append(("Pairs that keep RoPE", "chosen one by one"))
     return _listed(pairs)
+
+
+def _healing(healing: Healing) -> list[tuple[str, str]]:
+    """What every healing is asked, and whatever else is not as usual."""
+    usual = Healing(source=healing.source)
+    said = healing.model_dump(exclude={"source", "text", "tokens", "trainable", "learning_rate"})
+    changed = {name: value for name, value in said.items() if value != getattr(usual, name)}
+    return [
+        ("Heals", healing.source),
+        ("Learns from", f"{healing.text}, {integer(healing.tokens)} tokens"),
+        ("What learns", TRAINABLE_WORDS[healing.trainable]),
+        ("Learning rate", f"{healing.learning_rate:g}"),
+        *(
+            (HEALING_TITLES.get(name, name.replace("_", " ")), _said(name, one))
+            for name, one in changed.items()
+        ),
+    ]
 
 
 def _listed(pairs: Sequence[tuple[str, str]]) -> str:

@@ -8,12 +8,13 @@ import gradio as gr
 
 from app.services import requests
 from app.services.errors import NotFoundError
+from app.services.healing_source import job_healed
 from app.services.lineage import differs_from
 from app.services.queue import expected
 from app.services.text_names import friendly
 from app.services.workbench import Workbench
 from app.ui.components.copying import copy_as
-from app.ui.components.joblist import CANCELLABLE, PAUSABLE
+from app.ui.components.joblist import CANCELLABLE, PAUSABLE, clone_address
 from app.ui.components.lineage import cloned_from, parent_gone
 from app.ui.components.log import LogState, log_view
 from app.ui.components.messages import failure
@@ -49,7 +50,7 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         resume = gr.Button("Resume", variant="primary", size="md", visible=False, elem_id="resume")
     refused = gr.HTML()
     address = gr.Textbox(visible="hidden")
-    job_result.build(workbench, job_id, finished)
+    curve = job_result.build(workbench, job_id, finished)
     job_push.build(workbench, job_id, finished)
     with gr.Column(elem_classes="sheet"):
         gr.HTML("<h2>Log</h2>")
@@ -91,6 +92,9 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
         on_look, [job_id, seen], live, **QUIET
     )
     timer.tick(on_look, [job_id, seen], live, **QUIET)
+    # a job of another kind has no curve, and is asked for it no more
+    for event in (job_id.change, timer.tick, finished.change):
+        event(curve.look, [job_id, curve.seen], curve.outputs, **QUIET)
     for button, step in ((pause, requests.pause), (cancel, requests.cancel), (resume, requests.resume)):
         button.click(on_step(step), [job_id, seen], [*live, refused], **QUIET)
     for number, button in enumerate(retries):
@@ -116,7 +120,7 @@ def _look(workbench: Workbench, job_id: str, seen: LogState, pace: float = _SECO
         job_head(job, bool(workers), None if rests else expected(workbench).get(job_id)),
         job_title(job),
         job.state if job.state in FINAL else "",
-        gr.Button(visible=job.spec.kind == "convert", link=f"/?from={job.id}", link_target="_self"),
+        gr.Button(visible=bool(clone_address(job)), link=clone_address(job), link_target="_self"),
         gr.Button(visible=job.state in PAUSABLE),
         gr.Button(
             visible=job.state in CANCELLABLE or job.state is State.CANCELLING,
@@ -159,7 +163,7 @@ def _spec_view(workbench: Workbench, job_id: str, origin: str) -> str:
 
 
 def _lineage(workbench: Workbench, job: JobView) -> str:
-    if job.parent_id is None:
+    if job.parent_id is None or job.parent_id == job_healed(workbench.settings, job.spec):
         return ""
     try:
         return cloned_from(job.parent_id, differs_from(workbench, job.parent_id, job.spec))

@@ -9,7 +9,7 @@ from app.services.profile_curves import pair_scores, presets_of, sensitivity, sp
 from app.services.workbench import Workbench
 from app.ui.components.plot_box import drawn
 from app.ui.components.plot_links import data_links, plot_links
-from app.ui.format import percent
+from app.ui.format import percent, short_tokens
 from app.ui.plots.kv_memory import kv_memory
 from app.ui.plots.pareto import Point, Step, pareto
 from app.ui.plots.rope_by_head import rope_by_head
@@ -87,7 +87,9 @@ def _with_pairs(profile: Profile) -> str:
 
 def _point(point: ParetoPoint) -> Point:
     name = preset_title(point.preset) if point.preset else "own recipe"
-    label = f"{name}, {percent(point.keep, 1)} kept, on {point.text}"
+    healed = f", healed {short_tokens(point.healed_tokens)}" if point.healed_tokens else ""
+    label = f"{name}{healed}, {percent(point.keep, 1)} kept, on {point.text}"
+    name = f"{name}, healed" if healed else name
     return Point(point.bytes_per_token, point.perplexity_ratio, name, label, f"/jobs/{point.job}")
 
 
