@@ -10,6 +10,7 @@ from torch import Tensor
 from core.calibrate.layer_statistics import LayerStatistics
 from core.factor.joint_qk import Scores
 from core.factor.joint_vo import Outputs
+from core.factor.latent_grid import grid, level
 from core.factor.local import WORK
 from core.factor.metrics import INPUT, OUTPUT, Stacked, input_moments, weigh_keys
 from core.factor.qk_vo import JointQKVO
@@ -128,11 +129,16 @@ class Factoring:
         else:
             self.form = FORM[recipe.factor_form](self.stacked, output, self.inputs)
         self._covariance = statistics.input_covariance.to(WORK)
+        self._centre = statistics.input_mean.to(WORK)
+        self._spread = self._covariance - torch.outer(self._centre, self._centre)
 
     def at(self, plan: LayerPlan) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """(tensors, key error, value error) for the ranks of `plan`."""
         split, weights, stacked = self._split, self._weights, self.stacked
         factors = self.form.factors(plan.k_rank, plan.v_rank)
+        is_quantised = plan.latent_bits < 16
+        if is_quantised:
+            factors = level(factors, self._spread)
         down_k, down_v = factors.down[: plan.k_rank], factors.down[-plan.v_rank :]
         lost_k, lost_v = stacked.key - factors.k_up @ down_k, stacked.value - factors.v_up @ down_v
         tensors = {
@@ -143,6 +149,9 @@ class Factoring:
             "o_proj.weight": weights.o.to(WORK),
             "inv_freq": split.inv_freq.to(torch.float32),
         }
+        if is_quantised:
+            scale, zero = grid(factors.down, split.key_rope, self._spread, self._centre)
+            tensors |= {"kv_scale": scale, "kv_zero": zero}
         tensors |= _biases(weights, split, plan, self._mean, lost_k, lost_v)
         return (
             tensors,

@@ -117,8 +117,10 @@ class RecipeCurves(Frozen):
 
 
 def same_curves(one: Recipe, other: Recipe) -> bool:
-    """Curves depend on everything a recipe says of the cache but on how its budget is spread."""
-    said, asked = (recipe.model_dump(exclude={"allocate", *OF_WEIGHTS}) for recipe in (one, other))
+    """Curves depend on everything a recipe says of the cache but on how its budget is spread, and on bits."""
+    said, asked = (
+        recipe.model_dump(exclude={"allocate", "latent_bits", *OF_WEIGHTS}) for recipe in (one, other)
+    )
     return said == asked
 
 

@@ -146,8 +146,7 @@ class Conversion:
         widths = [layer.widths for layer in self._ready.plan.layers]
         pairs = self._spec.rope_pairs
         found = self._profile.predict(self._spec.recipe, widths, pairs) if self._profile else None
-        # profiles know what a smaller cache loses, not what smaller weights do
-        if found is not None and self._spec.weights_keep is None:
+        if found is not None and not self._spec.loses_more_than_rank:
             said = {
                 "kl_predicted": found.loss,
                 "kl_predicted_low": found.low,

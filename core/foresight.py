@@ -41,8 +41,7 @@ def foresee(spec: JobSpec, facts: ModelFacts, profile: Profile | None) -> Forese
     usual = layer_widths(spec, facts)
     curves = known_curves(spec, facts, profile)
     allocation, widths = _allocated(spec, facts, usual, curves)
-    # profiles know what a smaller cache loses, not what smaller weights do
-    if curves is None or spec.weights_keep is not None:
+    if curves is None or spec.loses_more_than_rank:
         return Foreseen(allocation, tuple(widths))
     raw = curves.raw_layers(widths, spec.rope_pairs)
     prediction = predicted_loss(curves, sum(raw))

@@ -10,7 +10,7 @@ from core.arch import find_architecture
 from core.calibrate.text import is_picture_file, text_parts
 from core.errors import PlanError
 from core.facts import ModelFacts, Problem
-from core.kv_budget import DTYPE_BYTES, cache_bytes, latent_numbers
+from core.kv_budget import DTYPE_BYTES, cache_bytes, latent_bytes, latent_numbers
 from core.layer_widths import kept_pairs, layer_widths
 from core.linear.budget import Ranks, original_numbers, uniform, whole_linears, with_ranks
 from core.linear.shapes import ATTENTION_PARTS, LinearPlan
@@ -45,6 +45,7 @@ class LayerPlan(Frozen):
         description="pairs that keep RoPE, a row for each KV head, when they were chosen; else the rule's",
     )
     cached_numbers: int = Field(description="numbers cached per token")
+    latent_bits: int = Field(16, description="bits of a cached number; 16 is the model's dtype")
     parameters_before: int = Field(description="attention weights of the original layer")
     parameters_after: int
     kv_identity: bool = Field(
@@ -53,6 +54,11 @@ class LayerPlan(Frozen):
     linears: tuple[LinearPlan, ...] = Field(
         (), description="the other linear layers of the decoder layer when there is a budget of weights"
     )
+
+    def cached_bytes(self, dtype_bytes: int) -> int:
+        """Bytes cached per token for a model whose numbers have `dtype_bytes`."""
+        rope = self.cached_numbers - self.kv_lora_rank
+        return latent_bytes(self.kv_lora_rank, rope, self.latent_bits, dtype_bytes)
 
     def rank_of(self, part: str) -> int | None:
         """The rank of a linear layer, None where it stays whole."""
@@ -157,7 +163,7 @@ def make_plan(
     dtype = facts.dtype if spec.dtype == "checkpoint" else spec.dtype
     saved = sum(layer.parameters_before - layer.parameters_after + layer.linears_saved for layer in layers)
     before = original_numbers(facts) if spec.weights_keep is not None else 0
-    after = sum(layer.cached_numbers for layer in layers) * DTYPE_BYTES.get(dtype, 2)
+    after = sum(layer.cached_bytes(DTYPE_BYTES.get(dtype, 2)) for layer in layers)
     return Plan(
         model=facts.name,
         keep=after / facts.kv_bytes_per_token,
@@ -283,6 +289,7 @@ def _layer(spec: JobSpec, facts: ModelFacts, index: int, widths: Widths) -> Laye
         mean_bias=recipe.mean_bias,
         kept_pairs=kept_pairs(spec, index),
         cached_numbers=latent_numbers(rank, groups, rope_dim),
+        latent_bits=recipe.latent_bits,
         parameters_before=2 * per_head * (facts.heads + facts.kv_heads),
         parameters_after=front + query + latent + up + facts.heads * per_head,
     )

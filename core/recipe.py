@@ -63,6 +63,11 @@ class Recipe(Frozen):
     refit_output: bool = Field(
         False, description="W_O is fitted anew to what attention over the smaller cache gives it"
     )
+    latent_bits: Literal[2, 4, 8, 16] = Field(
+        16,
+        description="bits of a cached number of the latent, beside one byte for each token: 8, 4 or 2, or 16 "
+        "for the model's dtype. The budget counts numbers, so bits make the cache smaller still",
+    )
 
     linear_input: str = Field("root-covariance", description=STAGES["linear_input"].question)
     linear_form: str = Field("joint", description=STAGES["linear_form"].question)
@@ -79,7 +84,7 @@ class Recipe(Frozen):
         16, description="bits of a number of the factors: 8 with a scale per row, or 16 for the model's dtype"
     )
 
-    @field_validator("factor_bits", mode="before")
+    @field_validator("latent_bits", "factor_bits", mode="before")
     @classmethod
     def _bits_may_be_text(cls, value: Any) -> Any:
         """A command line says "8", and a Literal takes nothing but the number."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from core.errors import SpecError
 from core.heal.spec import Healing as Healing
 from core.recipe import GRADED as GRADED
+from core.recipe import IDENTITY_JUNCTION
 from core.recipe import Frozen as Frozen
 from core.recipe import Recipe as Recipe
 
@@ -90,7 +91,9 @@ class JobSpec(Frozen):
     preset: str | None = Field(None, description="name of the preset the recipe came from")
     recipe: Recipe = Recipe()
     keep: float | None = Field(
-        0.3125, description="fraction of KV-cache bytes that stays, above 0, at most 1"
+        0.3125,
+        description="fraction of KV-cache bytes that stays, above 0, at most 1, as long as a number has the "
+        "model's bits; recipe.latent_bits comes on top",
     )
     weights_keep: float | None = Field(
         None,
@@ -219,10 +222,27 @@ class JobSpec(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _channels_can_mix(self) -> Self:
+        recipe = self.recipe
+        is_fixed = self.weights_keep is not None and recipe.junction == IDENTITY_JUNCTION
+        if recipe.latent_bits < 16 and is_fixed and not recipe.is_split:
+            raise SpecError(
+                "few bits need a latent of mixed channels, and block-identity makes it a part of the inputs",
+                hint="set recipe.junction to right, or recipe.latent_bits to 16",
+                field="recipe.latent_bits",
+            )
+        return self
+
     @property
     def allocates(self) -> bool:
         """Whether an allocation over layers is chosen: not when ranks are given layer by layer."""
         return self.recipe.allocate != "uniform" and self.layer_ranks is None
+
+    @property
+    def loses_more_than_rank(self) -> bool:
+        """Whether smaller weights or few bits lose what no profile knows; 8 bits lose next to nothing."""
+        return self.weights_keep is not None or self.recipe.latent_bits < 8
 
     @property
     def allocates_weights(self) -> bool:

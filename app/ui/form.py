@@ -22,7 +22,7 @@ OF_WEIGHTS_TITLE = "Weights of the linear layers"
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Positions", ("layout", "rope_select", "rope_select_start", "rope_mix", "freqfold", "rope_derotate")),
     ("Factors", ("factor_input", "factor_output", "factor_form", "key_weight", "mean_bias", "refit_output")),
-    ("Budget", ("allocate",)),
+    ("Budget", ("allocate", "latent_bits")),
     (OF_WEIGHTS_TITLE, OF_WEIGHTS),
 )
 # what has no effect in the pre-rope layout, where every pair keeps its rotation

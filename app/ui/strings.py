@@ -67,6 +67,7 @@ RECIPE_TITLES: Mapping[str, str] = {
     "key_weight": "Weight of keys beside values",
     "mean_bias": "Biases carry the mean",
     "refit_output": "W_O is fitted anew",
+    "latent_bits": "Bits of the cache",
     "sparse_share": "Share of a sparse residual",
     "factor_bits": "Bits of the factors",
 }

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from core.chat.choosing import Chooser
 from core.chat.prompt import end_tokens, prompt_tokens
 from core.errors import TextError
-from core.evaluate.kv_memory import formula_kv_bytes, held_bytes
+from core.evaluate.kv_memory import formula_kv_bytes, held_bytes, new_cache
 from core.modeling import MLAConfig
 
 # prompt tokens read in one step: a stop is heard between steps, and other answers go on
@@ -57,7 +56,7 @@ class Answer:
         self._chooser = chooser
         self._max_tokens = max_tokens
         self._ends = end_tokens(speaker.model, speaker.tokenizer)
-        self._cache = DynamicCache()
+        self._cache = new_cache(speaker.model)
         self._unread = prompt_tokens(speaker.tokenizer, messages)
         self._written: list[int] = []
         self.prompt_tokens = len(self._unread)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model card says of the choices that were made, and of what the model cannot be trusted with."""
 
+from core.kv_budget import EXACT_TOKENS
 from core.planning import Plan
 from core.recipe import OF_WEIGHTS
 from core.spec import JobSpec
@@ -41,6 +42,14 @@ def limits(spec: JobSpec, plan: Plan, is_measured: bool) -> str:
         lines.append(
             "Rotary pairs that lost their rotation lost positions with it. What replaces them was fitted on "
             f"windows of {spec.calibration.context} tokens: try long contexts before you rely on them."
+        )
+    bits = min(layer.latent_bits for layer in plan.layers)
+    if bits < 16:
+        lines.append(
+            f"The cache holds {bits} bits a number, and one byte more per token and layer. On top of those "
+            f"bytes the {EXACT_TOKENS} first and newest tokens of a sequence stay exact. `generate` does so "
+            "by itself; a cache object that you pass keeps the dtype. Tokens attend exactly to those of the "
+            "same pass, so a prompt read at once loses nothing yet."
         )
     lines += [
         "It knows, and gets wrong, what the original does, with the errors of the compression on top.",

@@ -67,6 +67,7 @@ def latent_shape(facts: ModelFacts, layer: LayerPlan) -> LatentShape:
         kv_identity=layer.kv_identity,
         qk_norm=facts.has_qk_norm,
         softcap=facts.softcap,
+        latent_bits=layer.latent_bits,
     )
     shape.check(facts.kv_heads)
     return shape
@@ -89,6 +90,8 @@ def latent_shapes(facts: ModelFacts, layer: LayerPlan) -> dict[str, tuple[int, .
     }
     if shape.qk_norm:
         shapes |= _front_shapes(facts)
+    if shape.latent_bits < 16:
+        shapes |= {"kv_scale": (latent_rows,), "kv_zero": (latent_rows,)}
     biases = {
         "q_proj.bias": (shape.q_bias and not shape.qk_norm, query_rows),
         "kv_a_proj_with_mqa.bias": (shape.kv_a_bias, latent_rows),

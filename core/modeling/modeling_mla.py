@@ -20,6 +20,9 @@ since a rotation stands between U_k and the query (pre-rope).
 A model that norms every head's query and key (qk_norm: Qwen3, Gemma 3) keeps the projections and norms it
 has. A normed key is not linear in x, so the latent is a linear map of u = [normed keys; values] instead, and
 each head's query a linear map of its normed query; what is cached, and everything behind it, is the same.
+
+A layer with `latent_bits` below 16 has its cache hold integers (LatentCache): the scale of a channel belongs
+to the model, a token has one of its own. New tokens are read exactly where they are made, later as stored.
 """
 
 import warnings
@@ -38,13 +41,19 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 LATENT_ROPE, PRE_ROPE = "latent+rope", "pre-rope"
 COMMON_NAMES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "max_position_embeddings")
 # cached tokens, over all sequences of a batch, whose keys are rebuilt at once when a pre-rope layer decodes;
 # on one CPU core, 8 x 2048 cached tokens take 18 ms at 1024 and 43 ms at 8192, where keys leave its caches
 TILE = 1024
+# tokens whose latents a quantised cache keeps exact: the first ones, which all others look at, and the newest
+EXACT_FIRST, EXACT_NEWEST = 4, 32
+# between two levels of the best uniform quantiser of a normal variable (Max 1960), by bits
+STEPS = {8: 0.0308, 4: 0.3352, 2: 0.9957}
+# at least so many bits store a rotary key: it keeps its basis, and few numbers carry all positions
+ROPE_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class LatentShape:
     three have biases. `softcap` c bounds the scores s: c tanh(s / c), before the mask (Gemma 2).
     kv_identity: the first kv_lora_rank inputs of a permutation are the latent but for a correction by the
     others (see BlockIdentity), which takes kv_lora_rank^2 numbers less.
+    latent_bits: of a cached number; 16 stands for the dtype of the model.
     """
 
     kv_lora_rank: int
@@ -75,6 +85,7 @@ class LatentShape:
     qk_norm: bool = False
     softcap: float | None = None
     kv_identity: bool = False
+    latent_bits: int = 16
 
     @property
     def cached_rope_numbers(self) -> int:
@@ -100,6 +111,8 @@ class LatentShape:
             raise ValueError(f"qk_rope_head_dim is {self.qk_rope_head_dim}, expected an even number")
         if self.qk_nope_head_dim < 0 or self.qk_nope_head_dim + self.qk_rope_head_dim < 1:
             raise ValueError("a head has neither rotary nor other dims")
+        if self.latent_bits != 16 and self.latent_bits not in STEPS:
+            raise ValueError(f"latent_bits is {self.latent_bits}, expected 16, 8, 4 or 2")
         if self.softcap is not None and self.softcap <= 0:
             raise ValueError(f"softcap is {self.softcap}, expected a positive number or none")
         if self.layout == PRE_ROPE:
@@ -219,6 +232,167 @@ def slot_positions(position_ids: Tensor, past: int | Tensor, cached: int) -> Ten
     slots = torch.arange(cached, device=position_ids.device) - past
     nearest = slots.clamp(0, position_ids.shape[1] - 1)
     return position_ids.index_select(1, nearest) + (slots - nearest)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What `bits` bits can say of n numbers of a token; scale and zero, (n,), make channels alike.
+
+    A token is stored as its own size in one byte, in steps of an eighth of an octave, then its levels, the
+    first of a byte in its lowest bits. No numbers take no byte.
+    """
+
+    bits: int
+    scale: Tensor
+    zero: Tensor
+
+    @property
+    def width(self) -> int:
+        """Bytes of a token."""
+        return 1 + -(-len(self.scale) * self.bits // 8) if len(self.scale) else 0
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """(batch, tokens, n) -> uint8 (batch, tokens, width)."""
+        if not self.width:
+            return rows.to(torch.uint8)
+        half, share = 2 ** (self.bits - 1), 8 // self.bits
+        exact = (rows.float() - self.zero.float()) / self.scale.float()
+        if self.bits == 8:
+            # levels are many enough to clip nothing
+            largest = exact.abs().amax(dim=-1, keepdim=True) / (half * STEPS[8])
+            size = (8 * largest.log2()).ceil()
+        else:
+            size = (8 * exact.square().mean(dim=-1, keepdim=True).sqrt().log2()).round()
+        size = size.clamp(-128, 127)
+        levels = (exact / self._unit(size)).floor().clamp(-half, half - 1) + half
+        levels = F.pad(levels, (0, -levels.shape[-1] % share)).unflatten(-1, (-1, share))
+        packed = (levels.to(torch.uint8) << self._shifts(levels.device)).sum(dim=-1, dtype=torch.uint8)
+        return torch.cat(((size + 128).to(torch.uint8), packed), dim=-1)
+
+    def decode(self, packed: Tensor, dtype: torch.dtype) -> Tensor:
+        """Back to (batch, tokens, n), each number in the middle of its level."""
+        if not self.width:
+            return packed.to(dtype)
+        size = packed[..., :1].float() - 128
+        levels = packed[..., 1:, None] >> self._shifts(packed.device) & 2**self.bits - 1
+        exact = levels.flatten(-2)[..., : len(self.scale)].float() - (2 ** (self.bits - 1) - 0.5)
+        rows: Tensor = exact * self._unit(size) * self.scale.float() + self.zero.float()
+        return rows.to(dtype)
+
+    def _unit(self, size: Tensor) -> Tensor:
+        """Between two levels of a row that is 2^(size / 8) large."""
+        unit: Tensor = STEPS[self.bits] * (size / 8).exp2()
+        return unit
+
+    def _shifts(self, device: torch.device) -> Tensor:
+        """Where in a byte its levels begin."""
+        return torch.arange(0, 8, self.bits, dtype=torch.uint8, device=device)
+
+
+class LatentLayer(DynamicLayer):
+    """The cache of one layer: latents and rotary keys, each on a Grid, but for the exact tokens.
+
+    In the order of the tokens: first (batch, <= EXACT_FIRST, n), packed (batch, tokens, bytes) and newest
+    (batch, <= EXACT_NEWEST, n). What attention reads is made anew at every step, in the dtype of the model.
+    """
+
+    parts = ("first", "packed", "newest")
+
+    def __init__(self, latent: Grid, rope: Grid) -> None:
+        super().__init__()
+        self.latent, self.rope = latent, rope
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Start empty, in the dtype and on the device of the first latents."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        numbers = len(self.latent.scale) + len(self.rope.scale)
+        self.first = self.newest = key_states.new_zeros(len(key_states), 0, numbers)
+        self.packed = self._encode(self.first)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Add latents (batch, 1, tokens, r) and rotary keys (batch, groups, tokens, d_r), and return all.
+
+        The new ones come back as they are, those before as they are stored.
+        """
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        groups, _, dims = value_states.shape[1:]
+        rows = torch.cat((key_states.squeeze(1), value_states.transpose(1, 2).flatten(2)), dim=-1)
+        whole = torch.cat((self.first, self._decode(self.packed), self.newest, rows), dim=1)
+        self._store(torch.cat((self.newest, rows), dim=1))
+        latent, rope = whole.tensor_split([len(self.latent.scale)], dim=-1)
+        return latent.unsqueeze(1), rope.unflatten(-1, (groups, dims)).transpose(1, 2)
+
+    def _encode(self, rows: Tensor) -> Tensor:
+        latent, rope = rows.tensor_split([len(self.latent.scale)], dim=-1)
+        return torch.cat((self.latent.encode(latent), self.rope.encode(rope)), dim=-1)
+
+    def _decode(self, packed: Tensor) -> Tensor:
+        latent, rope = packed.tensor_split([self.latent.width], dim=-1)
+        return torch.cat((self.latent.decode(latent, self.dtype), self.rope.decode(rope, self.dtype)), dim=-1)
+
+    def _store(self, rows: Tensor) -> None:
+        """Part what is exact so far; copies, since a slice would keep all of it alive."""
+        missing = EXACT_FIRST - self.first.shape[1]
+        first, rows = rows.tensor_split([missing], dim=1)
+        leaving = max(0, rows.shape[1] - EXACT_NEWEST)
+        packed, newest = rows.tensor_split([leaving], dim=1)
+        self.first = torch.cat((self.first, first), dim=1)
+        self.packed = torch.cat((self.packed, self._encode(packed)), dim=1)
+        self.newest = newest.clone()
+
+    def get_seq_length(self) -> int:
+        """Tokens cached."""
+        return sum(getattr(self, part).shape[1] for part in self.parts) if self.is_initialized else 0
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the newest `-tokens_to_remove` tokens."""
+        left = self.get_seq_length() - abs(tokens_to_remove)
+        if self.is_initialized:
+            for part in self.parts:
+                kept: Tensor = getattr(self, part)[:, : max(0, left)]
+                left -= kept.shape[1]
+                setattr(self, part, kept.clone())
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.is_initialized = False
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Take the sequences `beam_idx`, as a beam search does."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the sequences `indices`."""
+        self._map(lambda kept: kept[indices.to(kept.device)])
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Have every sequence `repeats` times."""
+        self._map(lambda kept: kept.repeat_interleave(repeats, dim=0))
+
+    def offload(self) -> None:
+        """Move to the CPU."""
+        self._map(lambda kept: kept.to("cpu", non_blocking=True))
+
+    def prefetch(self) -> None:
+        """Move back."""
+        self._map(lambda kept: kept.to(self.device, non_blocking=True))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> None:
+        for part in self.parts if self.is_initialized else ():
+            setattr(self, part, change(getattr(self, part)))
+
+
+class LatentCache(Cache):
+    """A cache of integers for the layers that have latent_bits, of plain numbers for others."""
+
+    def __init__(self, attentions: "list[LatentAttention]") -> None:
+        super().__init__(
+            layers=[LatentLayer(*one.grids) if one.is_quantised else DynamicLayer() for one in attentions]
+        )
 
 
 class BlockIdentity(nn.Module):
@@ -341,6 +515,8 @@ class LatentAttention(nn.Module):
     """Attention of one layer over a cached latent and, in the layout latent+rope, cached rotary keys."""
 
     inv_freq: Tensor
+    kv_scale: Tensor
+    kv_zero: Tensor
 
     def __init__(
         self,
@@ -395,6 +571,21 @@ class LatentAttention(nn.Module):
         self.v_b_proj = nn.Linear(shape.v_rank, kv_heads * shape.v_head_dim, bias=False)
         self.o_proj = nn.Linear(heads * shape.v_head_dim, hidden_size, bias=shape.o_bias)
         self.register_buffer("inv_freq", torch.ones(shape.rotations, rope // 2, dtype=torch.float32))
+        if self.is_quantised:
+            self.register_buffer("kv_scale", torch.ones(cached))
+            self.register_buffer("kv_zero", torch.zeros(cached))
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether the layer's cache is to hold integers."""
+        return self.shape.latent_bits < 16
+
+    @property
+    def grids(self) -> tuple[Grid, Grid]:
+        """Of the latent and of rotary keys, where they are quantised."""
+        bits, rank = self.shape.latent_bits, self.shape.kv_lora_rank
+        scales, zeros = self.kv_scale.tensor_split([rank]), self.kv_zero.tensor_split([rank])
+        return Grid(bits, scales[0], zeros[0]), Grid(max(bits, ROPE_BITS), scales[1], zeros[1])
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LatentAttention":
         """Move with the model, but keep the frequencies in float32 when the model is cast.
@@ -658,6 +849,7 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
         self._base_class = type(base)
         self.base_model_prefix = base.base_model_prefix
         self._tied_weights_keys = base._tied_weights_keys
+        self._is_quantised = any(shape.latent_bits < 16 for shape in config.shapes())
         self.post_init()
 
     @classmethod
@@ -670,6 +862,23 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
             attn_implementation="eager" if is_capped else config._attn_implementation,
             dtype=torch.get_default_dtype(),
         )
+
+    def new_cache(self) -> Cache:
+        """An empty cache of the kind that the model is made for."""
+        attentions = [module for module in self.modules() if isinstance(module, LatentAttention)]
+        return LatentCache(attentions) if self._is_quantised else DynamicCache()
+
+    def generate(  # type: ignore[override]
+        self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any
+    ) -> Any:
+        """As in transformers; where a call names no cache and no kind of one, `new_cache()` is filled."""
+        settings = generation_config or self.generation_config
+        names = ("use_cache", "cache_implementation")
+        is_cached, kind = (kwargs.get(name, getattr(settings, name)) for name in names)
+        if self._is_quantised and is_cached is not False and kind is None:
+            kwargs.setdefault("past_key_values", self.new_cache())
+        usual: Any = super()
+        return usual.generate(inputs, generation_config, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """The original's, wherever it has them."""
@@ -696,6 +905,9 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
 
         The arguments are spelled out because `generate` reads them to know what it may pass.
         """
+        is_open = past_key_values is None and use_cache is not False and not self.training
+        if self._is_quantised and is_open:
+            past_key_values = self.new_cache()
         return self._base_class.forward(
             self,
             input_ids=input_ids,

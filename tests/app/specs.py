@@ -56,6 +56,9 @@ def _recipes(draw: st.DrawFn, has_weights: bool) -> Recipe:
         chosen["rope_select_start"] = draw(st.integers(0, 31))
     if chosen["factor_form"] == "joint":
         chosen["key_weight"] = draw(st.floats(0.01, 100))
+    # block-identity, which a budget of weights would make of this junction, does not go with few bits
+    if chosen["junction"] != "block-identity":
+        chosen["latent_bits"] = draw(st.sampled_from([2, 4, 8, 16]))
     chosen |= {"mean_bias": draw(st.booleans()), "factor_bits": draw(st.sampled_from([8, 16]))}
     chosen |= {"sparse_share": draw(st.sampled_from([0.0, 0.05, 0.5]))}
     return Recipe.model_validate(chosen if has_weights else without_weights(chosen))

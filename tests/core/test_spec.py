@@ -110,6 +110,7 @@ def test_every_stage_is_a_field_of_the_recipe() -> None:
         "key_weight",
         "sparse_share",
         "factor_bits",
+        "latent_bits",
         "mean_bias",
         "refit_output",
     }
