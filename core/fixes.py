@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from core.spec import Frozen, JobSpec, parse_spec
+from core.spec import Frozen, Healing, JobSpec, parse_spec
 
 _SMALL_SHARD = 1_000_000_000
 # half of what a window took was enough, or it was not the windows
@@ -30,6 +30,8 @@ def apply(spec: JobSpec, fix: Fix) -> JobSpec:
 
 def less_memory(spec: JobSpec) -> tuple[Fix, ...]:
     """What takes less memory of the machine, the least harmful first."""
+    if spec.heal is not None:
+        return _less_to_learn(spec.heal)
     found = []
     calibration = spec.calibration
     if calibration.context // 2 >= _SHORTEST_CONTEXT:
@@ -41,6 +43,21 @@ def less_memory(spec: JobSpec) -> tuple[Fix, ...]:
         found.append(Fix(label=label, changes={"calibration": {"tokens": half}}))
     if spec.shard_bytes > _SMALL_SHARD:
         found.append(Fix(label="weight files of 1 GB", changes={"shard_bytes": _SMALL_SHARD}))
+    return tuple(found)
+
+
+def _less_to_learn(healing: Healing) -> tuple[Fix, ...]:
+    """Of a healing: the same steps in smaller parts, then fewer weights that learn."""
+    found = []
+    if not healing.checkpoint_activations:
+        changes: dict[str, Any] = {"checkpoint_activations": True}
+        found.append(Fix(label="activations computed again", changes={"heal": changes}))
+    if healing.windows > 1 and healing.windows % 2 == 0:
+        half = healing.windows // 2
+        changes = {"windows": half, "accumulate": 2 * healing.accumulate}
+        found.append(Fix(label=f"{half:,} windows at a time", changes={"heal": changes}))
+    if healing.trainable != "lora":
+        found.append(Fix(label="adapters (LoRA)", changes={"heal": {"trainable": "lora"}}))
     return tuple(found)
 
 

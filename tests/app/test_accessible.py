@@ -8,7 +8,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
-from core.events import Progress, StageStarted
+from app.services.requests import submit
+from core.events import Figure, Progress, StageStarted
+from core.heal.curve import Curve, HeldOutPoint, TrainPoint
 from core.spec import JobSpec
 from tests.app.browsing import Site, running_site
 from tests.app.conftest import LAYERS, finish_job
@@ -24,7 +26,7 @@ def site(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """With two jobs that are done, one that runs, one that failed and one that waits."""
     with running_site(tmp_path_factory.mktemp("site"), tiny_checkpoint) as site:
         for keep in (0.3125, 0.5):
-            finish_job(site.bench, {"config.json": b"{}"}, JobSpec(keep=keep))
+            finish_job(site.bench, {"config.json": b"{}", "conversion.json": b"{}"}, JobSpec(keep=keep))
         store = site.bench.store
         for job_id in (store.submit(JobSpec()).id, store.submit(JobSpec()).id):
             store.claim(job_id, job_id, 10_000)
@@ -34,17 +36,35 @@ def site(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             )
         store.fail(job_id, job_id, "killed (signal 9)", "use less memory", "the last line", 1_000_000)
         store.submit(JobSpec())
+        start_healing(site)
         yield site
+
+
+def start_healing(site: Site) -> None:
+    """A healing of the first job that is done, after its first look."""
+    done = next(job.id for job in site.bench.store.list() if job.state == "done")
+    job = submit(site.bench, {"kind": "heal", "heal": {"source": f"job:{done}"}})
+    site.bench.store.claim(job.id, "healer", 10_000)
+    curve = Curve(
+        [TrainPoint(tokens=1024, loss=0.4, learning_rate=1e-4, tokens_per_second=150)],
+        [HeldOutPoint(tokens=0, kl=0.5, perplexity_ratio=1.6)],
+    )
+    figure = Figure(name="healing_curve", data=curve.as_figure() | {"steps": 97, "outlook": None})
+    for event in (StageStarted(stage="healing", total=97), figure):
+        assert site.bench.store.record(job.id, "healer", event)
 
 
 def addresses(site: Site) -> dict[str, str]:
     """Every page by name, in the states that look different."""
-    jobs = {job.state.value: job.id for job in site.bench.store.list()}
+    jobs = {job.state.value: job.id for job in site.bench.store.list() if job.spec.heal is None}
+    (healing,) = (job.id for job in site.bench.store.list() if job.spec.heal)
     done = [job.id for job in site.bench.store.list() if job.state == "done"]
     one_each = {f"{state} job": f"/job?id={job_id}" for state, job_id in jobs.items()}
     return one_each | {
         "new": "/",
         "jobs": "/jobs",
+        "healing": f"/job?id={healing}",
+        "form of a healing": f"/heal?job={done[0]}",
         "models": "/models",
         "demo": "/models?model=demo",
         "compare": f"/compare?jobs={','.join(done)}",

@@ -15,7 +15,7 @@ from app.services.duration import FIXED_SECONDS
 from app.services.healing import asked_before, estimate_healing, healing_request
 from app.services.healing_source import job_healed
 from app.services.pareto import pareto_points
-from app.services.requests import find_job, submit
+from app.services.requests import find_job, retry, submit
 from app.services.text_names import friendly
 from app.services.workbench import Workbench
 from app.ui.components.healing_result import before_the_curve, healing_summary
@@ -24,6 +24,7 @@ from app.ui.components.progress import job_head, recipe_name
 from app.ui.components.results import by_name
 from app.ui.healing_form import FIELDS, MORE, amount_of, asked_of, initial, of_spec, slot_of
 from core.events import Metric, StageStarted
+from core.fixes import less_memory
 from core.presets import spec_from_preset
 from core.spec import Evaluation, Healing
 from tests.app.conftest import finish_job
@@ -188,6 +189,20 @@ def test_before_the_first_point_the_page_says_what_happens(bench: Workbench, con
     assert "0 of 396 windows" in words
     bench.store.request_cancel(job)
     assert "end of the current step" in job_head(find_job(bench, job), has_worker=True)
+
+
+def test_a_healing_that_ran_out_of_memory_offers_what_takes_less(bench: Workbench, converted: str) -> None:
+    """The step keeps its tokens: half the windows, twice as often. The retry heals the same model."""
+    job = submit(bench, asked(bench, converted))
+    fixes = less_memory(job.spec)
+    labels = [fix.label for fix in fixes]
+    assert labels == ["activations computed again", "2 windows at a time", "adapters (LoRA)"]
+    bench.store.claim(job.id, "worker", 1000)
+    bench.store.fail(job.id, "worker", "out of memory", "close other programs", fixes=fixes)
+    again = retry(bench, job.id, 1).spec
+    assert again.heal is not None
+    assert job.spec.heal is not None
+    assert (again.heal.source, again.heal.step_tokens) == (job.spec.heal.source, job.spec.heal.step_tokens)
 
 
 def test_healing_and_conversion_stand_side_by_side(
