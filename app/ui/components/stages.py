@@ -12,6 +12,7 @@ from core.stages import STAGES
 
 _INFO = {
     "rope_select_start": "start offset, for uniform only",
+    "latent_bits": "of a number; 8, 4 and 2 make the cache smaller still, 16 keeps the model's dtype",
     "freqfold": "neighbouring frequencies mixed as one; 1: none, 0: the more, the slower they turn",
 }
 
