@@ -11,6 +11,7 @@ Stage = Literal["preparing", "calibrating", "converting", "teaching", "healing",
 STAGES: Mapping[str, tuple[Stage, ...]] = {
     "convert": ("preparing", "calibrating", "converting", "verifying", "measuring"),
     "profile": ("preparing", "calibrating"),
+    "evaluate": ("preparing", "measuring"),
     "heal": ("preparing", "teaching", "healing", "verifying", "measuring"),
 }
 

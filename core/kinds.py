@@ -30,6 +30,10 @@ def _job_of(kind: str) -> Job:
         from core.profile_job import profile_job
 
         return profile_job
+    if kind == "evaluate":
+        from core.further.job import evaluate_job
+
+        return evaluate_job
     from core.engine import convert
 
     return convert

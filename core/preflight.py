@@ -249,7 +249,9 @@ def _fingerprint(
     tokens = hashlib.sha256(windows.contiguous().numpy().tobytes()).hexdigest()
     config = sha256_of(folder / "config.json")
     programs = [ENGINE_VERSION, torch.__version__, transformers.__version__, os.name, device.type]
-    relevant = spec.model_dump(mode="json", exclude={"model", "revision", "preset", "evaluation", "device"})
+    relevant = spec.model_dump(
+        mode="json", exclude={"model", "revision", "preset", "evaluation", "evaluate", "device"}
+    )
     parts = [programs, relevant, list(windows.shape), tokens, config, sorted(files.items()), *seen]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from core.errors import SpecError
+from core.further.spec import Measurements
 from core.heal.spec import Healing as Healing
 from core.recipe import GRADED as GRADED
 from core.recipe import IDENTITY_JUNCTION
@@ -80,13 +81,15 @@ class Evaluation(Frozen):
 class JobSpec(Frozen):
     """Everything a job needs; equal specs on equal weights give byte-identical results."""
 
-    kind: Literal["convert", "profile", "heal"] = Field(
+    kind: Literal["convert", "profile", "heal", "evaluate"] = Field(
         "convert",
         description="profile looks at the model once; of its spec model, calibration and device count. heal "
-        "trains a converted model: model is its teacher, the recipe is how it was converted",
+        "trains a converted model: model is its teacher, the recipe is how it was converted. evaluate "
+        "measures model and what was converted from it",
     )
     model: str = Field("demo", min_length=1, description="a local folder, a Hub id, or demo")
     heal: Healing | None = Field(None, description="how a converted model is trained, with kind heal")
+    evaluate: Measurements | None = Field(None, description="what is measured, with kind evaluate")
     revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
     preset: str | None = Field(None, description="name of the preset the recipe came from")
     recipe: Recipe = Recipe()
