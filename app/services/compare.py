@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.services.errors import NotFoundError
+from app.services.evaluations import MeasuredRow, measured_rows
 from app.services.figure_table import Cell, FigureTable
 from app.services.requests import find_job
 from app.services.savings import with_linear_flops
@@ -74,6 +75,7 @@ class Comparison(Frozen):
     metrics: tuple[MetricRow, ...]
     layers: tuple[tuple[dict[str, Any], ...], ...] = Field(description="rows per layer; empty when unknown")
     samples: tuple[Sample | None, ...]
+    measured: tuple[MeasuredRow, ...] = Field(description="what evaluations found of them, with intervals")
     is_same_text: bool = Field(description="all were measured on the same windows of the same original")
 
 
@@ -93,6 +95,7 @@ def compare_jobs(workbench: Workbench, job_ids: Sequence[str]) -> Comparison:
         metrics=_metric_rows(workbench, jobs, is_same_text),
         layers=tuple(_layers(one) for one in figures),
         samples=tuple(_sample(one) for one in figures),
+        measured=measured_rows(workbench, wanted),
         is_same_text=is_same_text,
     )
 

@@ -6,6 +6,7 @@ import math
 from app.services.workbench import Workbench
 from core.errors import WorkbenchError
 from core.facts import ModelFacts
+from core.further.spec import Measurements
 from core.profiles import spec_for_profile
 from core.spec import JobSpec
 from core.store.views import JobView, State
@@ -82,6 +83,8 @@ def work(spec: JobSpec, facts: ModelFacts, *, calibrates: bool = True) -> float:
     """Multiply-adds, roughly: every token passes the layers' weights forward, some backward too."""
     if spec.kind == "profile":
         return _profile_work(spec, facts) if calibrates else 0.0
+    if spec.evaluate is not None:
+        return _evaluation_work(spec.evaluate, facts)
     return _conversion_work(spec, facts, calibrates)
 
 
@@ -96,6 +99,14 @@ def _profile_work(spec: JobSpec, facts: ModelFacts) -> float:
     total = 2 * min(asked.calibration.refit_tokens, asked.calibration.tokens) * refitted
     total += 2 * _PROFILE_BUDGETS * _ALLOCATION_HELD_BACK * asked.calibration.context * (layers + head)
     return calibration + total + _PROFILE_CUBES * facts.layers * facts.hidden_size**3
+
+
+def _evaluation_work(asked: Measurements, facts: ModelFacts) -> float:
+    """Original and conversion read every window, every model every question."""
+    per_token = max(0, facts.parameters - (0 if facts.is_tied else facts.vocab_size * facts.hidden_size))
+    texts = 2 * len(asked.texts) * asked.windows * sum(asked.contexts) * max(1, len(asked.conversions))
+    asks = len(asked.retrieval) * asked.samples * sum(asked.retrieval_contexts)
+    return float(per_token * (texts + asks * (1 + len(asked.conversions))))
 
 
 def _conversion_work(spec: JobSpec, facts: ModelFacts, calibrates: bool) -> float:

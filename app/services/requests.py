@@ -2,11 +2,14 @@
 """From what a form or an HTTP body says to a JobSpec that can run, and into the queue."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from app.services.disk import check_disk, job_bytes
 from app.services.errors import NotFoundError
+from app.services.evaluations import check_evaluation
 from app.services.healing_source import job_healed, with_source
+from app.services.roots import JOB
 from app.services.text_names import pinned
 from app.services.workbench import Workbench
 from core.errors import StateError
@@ -50,10 +53,13 @@ def submit(
 def submit_spec(workbench: Workbench, spec: JobSpec, owner: str = "", lineage: Lineage = ALONE) -> JobView:
     """As `submit`, for a spec that has been read."""
     spec = with_source(workbench.settings, spec)
-    plan = plan_for(workbench, spec)
-    plan.raise_if_blocked()
-    workbench.texts.check(spec, workbench.settings)
-    check_disk(workbench, plan)
+    if spec.kind == "evaluate":
+        check_evaluation(workbench, spec)
+    else:
+        plan = plan_for(workbench, spec)
+        plan.raise_if_blocked()
+        workbench.texts.check(spec, workbench.settings)
+        check_disk(workbench, plan)
     job = workbench.store.submit(as_stored(workbench, spec), owner, lineage)
     if lineage.after_id is None:
         workbench.bell.ring(job.id)
@@ -80,6 +86,12 @@ def as_stored(workbench: Workbench, spec: JobSpec) -> JobSpec:
         changes["revision"] = facts.revision
     elif facts.kind == "folder":
         changes["model"] = facts.folder
+    if spec.evaluate is not None:
+        # a folder means the same to a worker that was started elsewhere
+        named = spec.evaluate.conversions
+        whole = (one if one.startswith(JOB) else str(Path(one).expanduser().absolute()) for one in named)
+        asked = spec.evaluate.model_copy(update={"conversions": tuple(whole)})
+        spec = spec.model_copy(update={"evaluate": asked})
     return pinned(workbench.settings, spec).model_copy(update=changes)
 
 

@@ -44,7 +44,8 @@ def texts_of(spec: JobSpec) -> set[str]:
     """Every text the spec reads."""
     names = [spec.calibration.text, *([spec.evaluation.text] if spec.evaluation else [])]
     healing = {source.name for source in read_mix(spec.heal.text)} if spec.heal else set()
-    return {part for name in names for part in text_parts(name)} | healing
+    measured = {*spec.evaluate.texts, spec.evaluate.essay} if spec.evaluate else set()
+    return {part for name in names for part in text_parts(name)} | healing | measured
 
 
 def resolve(settings: Settings, name: str, field: str) -> str:
@@ -71,6 +72,10 @@ def _renamed(spec: JobSpec, rename: Rename) -> JobSpec:
     if spec.heal is not None:
         mix = [replace(one, name=rename(one.name, "heal.text")) for one in read_mix(spec.heal.text)]
         changes["heal"] = spec.heal.model_copy(update={"text": write_mix(mix)})
+    if spec.evaluate is not None:
+        texts = tuple(rename(name, "evaluate.texts") for name in spec.evaluate.texts)
+        essay = rename(spec.evaluate.essay, "evaluate.essay")
+        changes["evaluate"] = spec.evaluate.model_copy(update={"texts": texts, "essay": essay})
     return spec.model_copy(update=changes)
 
 

@@ -18,6 +18,7 @@ from core.chat.naming import JOB, folder_of
 from core.devices import choose_device
 from core.errors import ModelError, OutputError, SpecError, TextError
 from core.evaluate import check_context, cut_windows, is_converted
+from core.evaluate.harness import check_harness, tasks_of
 from core.evaluate.retrieval import MAKERS, make_questions
 from core.export.record import sha256_of
 from core.further.pieces import Piece, pieces_of
@@ -74,7 +75,9 @@ def prepare_evaluation(spec: JobSpec, workspace: Workspace, settings: Settings) 
     device = choose_device(spec.device)
     _check_memory(folders, base, device)
     check_output(workspace, _RESULT_BYTES)
-    harness: tuple[str, ...] = ()
+    harness = tasks_of(asked.harness)
+    if harness:
+        check_harness(harness, Path(asked.harness_folder) if asked.harness_folder else None)
     pieces = pieces_of(asked, spec.model, [one for one in folders if one != spec.model], harness)
     return Ready(
         asked, spec.model, folders, texts, tuple(pieces), device, _fingerprint(asked, folders, texts, device)

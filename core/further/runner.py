@@ -3,12 +3,14 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from core.calibrate.text import read_text
 from core.evaluate import compared, load_model, perplexity
+from core.evaluate.harness import run_harness
 from core.evaluate.retrieval import Question, ask, make_questions
 from core.further.pieces import Piece
 from core.further.ready import Ready
@@ -33,7 +35,12 @@ class Runner:
         """The figures of a piece, as JSON."""
         if piece.kind == "text":
             return self._text(piece, on_step)
-        return self._retrieve(piece, on_step)
+        if piece.kind == "retrieval":
+            return self._retrieve(piece, on_step)
+        asked = self._ready.asked
+        folder = Path(asked.harness_folder) if asked.harness_folder else None
+        model = self._model(piece.model)
+        return run_harness(model, self._tokenizer, piece.about, folder, asked.harness_limit)
 
     def _text(self, piece: Piece, on_step: OnStep) -> dict[str, Any]:
         ids, windows = self._ready.texts[piece.about], self._ready.asked.windows

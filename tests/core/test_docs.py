@@ -10,6 +10,7 @@ import typer
 
 from app.cli.main import cli
 from core.arch import ARCHITECTURES
+from core.further.spec import Measurements
 from core.heal.spec import Healing
 from core.presets import PRESETS
 from core.settings import Settings
@@ -44,7 +45,7 @@ def commands(app: typer.Typer, above: str = "") -> Iterator[str]:
         yield from commands(group.typer_instance, f"{above}{group.name} ")
 
 
-PARTS = (JobSpec, Recipe, Calibration, Evaluation, Healing)
+PARTS = (JobSpec, Recipe, Calibration, Evaluation, Healing, Measurements)
 FIELDS = sorted({name for model in PARTS for name in model.model_fields})
 CHOICES = [(stage, choice) for stage, known in STAGES.items() for choice in known.ready]
 

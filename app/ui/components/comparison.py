@@ -8,6 +8,7 @@ from urllib.parse import quote
 from app.services.compare import Comparison, MetricRow
 from app.services.savings import with_linear_flops
 from app.ui.components.chips import source, term
+from app.ui.components.measured import measured_table
 from app.ui.components.progress import model_name, recipe_name
 from app.ui.components.tables import framed
 from app.ui.format import count, duration, flops, integer, number, percent, ratio, size
@@ -115,7 +116,11 @@ def metric_table(comparison: Comparison) -> str:
     """Every figure; the best of a row is marked in words as well as in colour."""
     rows = "".join(_metric_row(comparison, row) for row in comparison.metrics)
     note = "" if comparison.is_same_text else f'<p class="caption">{NOT_THE_SAME_TEXT}</p>'
-    return framed("compare", rows, head=_head(comparison, "", original=True)) + note
+    letters = "".join(f"<th>{_letter(index)}</th>" for index in range(len(comparison.jobs)))
+    further = measured_table(comparison.measured, letters)
+    if further:
+        further = f"<h2>Measured further</h2>{further}"
+    return framed("compare", rows, head=_head(comparison, "", original=True)) + note + further
 
 
 def _metric_row(comparison: Comparison, row: MetricRow) -> str:

@@ -17,8 +17,10 @@ def copy_as(spec: JobSpec | None, origin: str) -> str:
     """Blocks that open on demand, with `origin` as the server's address; empty without a spec."""
     if spec is None:
         return ""
+    # an evaluation job measures more than one command does
+    command = [] if spec.evaluate is not None else [("CLI", as_command(spec))]
     blocks = (
-        ("CLI", as_command(spec)),
+        *command,
         ("curl", as_curl(spec, origin)),
         ("YAML", as_yaml(spec)),
         ("JSON", as_recipe(spec)),

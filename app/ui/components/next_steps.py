@@ -12,6 +12,11 @@ def next_steps(job: JobView, healed: str | None = None) -> str:
     about = f"/models?model={quote(job.spec.model, safe='')}"
     if job.spec.kind == "profile":
         return f'<p class="buttons"><a class="button" href="{escape(about)}">See it layer by layer</a></p>'
+    if job.spec.evaluate is not None:
+        names = job.spec.evaluate.conversions
+        known = ",".join(one[4:] for one in names if one.startswith("job:"))
+        link = f'<a class="button" href="/compare?jobs={escape(known)}">Compare</a>' if known else ""
+        return f'<p class="buttons">{link}<a class="button" href="{escape(about)}">About the model</a></p>'
     # a healed model stands beside what it was before
     ids = [*([healed] if healed else []), job.id]
     chat = ",".join([quote(job.spec.model, safe=""), *(f"job:{quote(one)}" for one in ids)])

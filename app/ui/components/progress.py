@@ -31,6 +31,10 @@ def recipe_name(job: JobView) -> str:
     spec = job.spec
     if spec.kind == "profile":
         return f"profile · {spec.calibration.text}"
+    if spec.evaluate is not None:
+        return (
+            f"evaluation · {', '.join(one.rpartition('/')[2] for one in spec.evaluate.texts) or 'retrieval'}"
+        )
     if spec.layer_ranks is not None:
         budget = "ranks by layer"
     elif spec.kv_rank is not None:

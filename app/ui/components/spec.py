@@ -7,6 +7,7 @@ from html import escape
 from app.ui.form import ROTARY, recipe_groups
 from app.ui.format import THIN, integer
 from app.ui.strings import HEALING_TITLES, RECIPE_TITLES, TRAINABLE_WORDS
+from core.further.spec import Measurements
 from core.recipe import GRADED, OF_WEIGHTS
 from core.spec import Healing, JobSpec
 from core.widths import PRE_ROPE
@@ -18,6 +19,10 @@ def spec_list(spec: JobSpec) -> str:
     if spec.kind == "profile":
         read = f"{spec.calibration.text}, {integer(spec.calibration.tokens)} tokens"
         return _listed([model, ("Kind", "profile"), ("Calibration", read), ("Device", spec.device)])
+    if spec.evaluate is not None:
+        return _listed(
+            [model, ("Kind", "evaluation"), *_measurements(spec.evaluate), ("Device", spec.device)]
+        )
     pairs = [
         model,
         *(_healing(spec.heal) if spec.heal else ()),
@@ -49,6 +54,20 @@ def _healing(healing: Healing) -> list[tuple[str, str]]:
             for name, one in changed.items()
         ),
     ]
+
+
+def _measurements(asked: Measurements) -> list[tuple[str, str]]:
+    pairs = [("Conversions", ", ".join(asked.conversions) or "none")]
+    if asked.texts and asked.contexts:
+        sizes = ", ".join(integer(one) for one in asked.contexts)
+        pairs.append(("Texts", f"{', '.join(asked.texts)}: {asked.windows} windows of {sizes} tokens"))
+    if asked.retrieval:
+        sizes = ", ".join(integer(one) for one in asked.retrieval_contexts)
+        words = f"{', '.join(asked.retrieval)}: {asked.samples} questions of {sizes} tokens"
+        pairs.append(("Retrieval", words))
+    if asked.harness:
+        pairs.append(("lm-eval", ", ".join(asked.harness)))
+    return pairs
 
 
 def _listed(pairs: Sequence[tuple[str, str]]) -> str:

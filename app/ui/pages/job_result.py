@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of a job's page that appears when the job is done: verdict, plots, tables, downloads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from app.services.errors import NotFoundError
+from app.services.evaluations import measured_rows
 from app.services.healing_source import job_healed
 from app.services.requests import find_job
 from app.services.workbench import Workbench
 from app.ui.components import results
 from app.ui.components.healing_result import healing_summary
+from app.ui.components.measured import (
+    evaluation_downloads,
+    evaluation_summary,
+    evaluation_tables,
+    measured_table,
+)
 from app.ui.components.next_steps import next_steps
 from app.ui.components.profile_result import profile_downloads, profile_summary
 from app.ui.events import QUIET
 from app.ui.pages import job_figures, job_healing
 from app.ui.pages.job_healing import CurveView
-from core.store.views import JobView, State
+from core.store.views import JobView, State, StoredArtefact
 
 # sheets that only a conversion fills
 _OF_THE_CUT = 4
@@ -25,6 +32,12 @@ _SUMMARIES: Mapping[str, Callable[[results.Metrics], str]] = {
     "convert": results.summary,
     "profile": profile_summary,
     "heal": healing_summary,
+}
+_DOWNLOADS: Mapping[str, Callable[[str, Sequence[StoredArtefact]], str]] = {
+    "convert": results.downloads,
+    "profile": profile_downloads,
+    "heal": results.downloads,
+    "evaluate": evaluation_downloads,
 }
 
 
@@ -42,6 +55,9 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Cur
         with gr.Column(elem_classes="sheet"):
             gr.HTML("<h2>Download</h2>")
             files = gr.HTML(elem_id="downloads")
+        with gr.Column(elem_classes="sheet", visible=False) as further:
+            gr.HTML("<h2>Measured further</h2>")
+            tables = gr.HTML(elem_id="evaluation")
         with gr.Column() as conversion:
             with gr.Row(equal_height=True):
                 with _sheet() as rope:
@@ -62,7 +78,8 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Cur
                 layers = gr.HTML(elem_id="layers")
     # what only the job knows that cut the layers
     cut = [rope, widths, errors, every]
-    shown = [said, whole, conversion, *cut, summary, steps, files, agreement, quality, layers, *plots.shown]
+    shown = [said, whole, conversion, *cut, summary, steps, files, agreement, quality, layers]
+    shown += [further, tables, *plots.shown]
 
     def on_finished(state: str, wanted: str) -> list[Any]:
         if state != State.DONE:
@@ -83,6 +100,13 @@ def _healed(workbench: Workbench, job: JobView) -> str | None:
         return None
 
 
+def _measured(workbench: Workbench, job: JobView, report: Mapping[str, Any]) -> str:
+    """What an evaluation found; on a conversion's page, what evaluations found of it."""
+    if job.spec.kind == "evaluate":
+        return evaluation_tables(report)
+    return measured_table(measured_rows(workbench, [job.id]), "<th>this conversion</th>")
+
+
 def _sheet() -> gr.Column:
     return gr.Column(elem_classes="sheet", scale=1, min_width=320)
 
@@ -90,17 +114,20 @@ def _sheet() -> gr.Column:
 def _fill(workbench: Workbench, job_id: str) -> list[Any]:
     metrics, job = results.by_name(workbench.store.metrics(job_id)), find_job(workbench, job_id)
     kind, files = job.spec.kind, workbench.store.artefacts(job_id)
-    is_profile = kind == "profile"
     figures = workbench.store.figures(job_id)
+    report = figures.get("evaluation", {})
+    measured = _measured(workbench, job, report)
     rows: Any = figures.get("layers", {}).get("rows", [])
     return [
-        gr.Column(visible=not is_profile),
+        gr.Column(visible=kind in ("convert", "heal")),
         *[gr.Column(visible=kind == "convert")] * _OF_THE_CUT,
-        _SUMMARIES[kind](metrics),
+        evaluation_summary(report) if kind == "evaluate" else _SUMMARIES[kind](metrics),
         next_steps(job, _healed(workbench, job)),
-        profile_downloads(job_id, files) if is_profile else results.downloads(job_id, files),
+        _DOWNLOADS[kind](job_id, files),
         results.memory_table(metrics),
         results.quality_table(metrics, "healed" if kind == "heal" else "converted"),
         results.layer_table(rows),
+        gr.Column(visible=bool(measured)),
+        measured,
         *job_figures.fill(job_id, figures, metrics),
     ]
