@@ -29,8 +29,9 @@ def file_bytes(file: Path) -> int:
 
 
 def stored_bytes(settings: Settings) -> int:
-    """What counts against the quota: every job's folder, and every profile."""
-    return folder_bytes(settings.jobs_dir) + folder_bytes(settings.home / "profiles")
+    """What counts against the quota: every job's folder, every profile, and what teachers said."""
+    folders = settings.jobs_dir, settings.home / "profiles", settings.teachers_dir
+    return sum(map(folder_bytes, folders))
 
 
 def check_quota(settings: Settings, used: int, needed: int) -> None:

@@ -107,6 +107,11 @@ class Settings(BaseSettings):
         return self.home / "texts"
 
     @property
+    def teachers_dir(self) -> Path:
+        """What originals said of texts, for healing; made again when it is removed."""
+        return self.home / "teachers"
+
+    @property
     def is_exposed(self) -> bool:
         """Whether others than programs on this machine can reach the page."""
         return not is_loopback(self.host)

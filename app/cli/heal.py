@@ -31,7 +31,9 @@ def heal(
     tokens: Annotated[int, typer.Option(help="tokens to train on, at most")] = _USUAL["tokens"],
     context: Annotated[int, typer.Option(help="tokens per window")] = _USUAL["context"],
     trainable: Annotated[str, typer.Option(help="attention, all or lora")] = _USUAL["trainable"],
-    learning_rate: Annotated[float, typer.Option(help="highest rate of AdamW")] = _USUAL["learning_rate"],
+    learning_rate: Annotated[
+        float, typer.Option(help="highest rate of AdamW, as a share of the size of a weight")
+    ] = _USUAL["learning_rate"],
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="any other field of heal, such as repeat=true"),

@@ -33,6 +33,7 @@ class DiskUse(Frozen):
     jobs: dict[str, JobBytes] = Field(description="by job id")
     profiles: tuple[StoredProfile, ...]
     texts: tuple[StoredText, ...]
+    teachers: int = Field(0, description="what originals said of texts, which healing reads again")
     models: int = Field(description="models prepared by the workbench: the demo")
     free: int = Field(description="left on the disk of the data folder")
     quota: int | None = Field(description="how much jobs and profiles may take; null means no limit")
@@ -40,7 +41,8 @@ class DiskUse(Frozen):
     @property
     def taken(self) -> int:
         """What counts against the quota."""
-        return sum(job.total for job in self.jobs.values()) + sum(one.bytes for one in self.profiles)
+        jobs = sum(job.total for job in self.jobs.values())
+        return jobs + sum(one.bytes for one in self.profiles) + self.teachers
 
 
 def disk_use(workbench: Workbench, version: Hashable = None) -> DiskUse:
@@ -70,6 +72,7 @@ def _look(workbench: Workbench) -> DiskUse:
         jobs={folder.name: job_bytes(workbench, folder.name) for folder in folders if folder.is_dir()},
         profiles=tuple(stored_profiles(settings)),
         texts=stored_texts(workbench),
+        teachers=folder_bytes(settings.teachers_dir),
         models=folder_bytes(settings.models_dir),
         free=shutil.disk_usage(settings.home).free,
         quota=settings.quota_bytes,

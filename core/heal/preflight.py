@@ -80,10 +80,7 @@ def prepare_healing(spec: JobSpec, workspace: Workspace, settings: Settings, pro
     windows = make_windows(healing, source, steps, healing.windows * healing.accumulate * processes)
     files = {file.name: sha256_of(file) for file in weight_files(teacher)}
     dtype = chosen_dtype(healing.precision, device)
-    cache = None
-    if healing.top_k:
-        own = cache_fingerprint(healing, dtype, files | {"config.json": sha256_of(teacher / "config.json")})
-        cache = TeacherCache(settings.home / "teachers" / own, healing.context)
+    cache = _cache(healing, dtype, teacher, files, settings)
     missing = len(cache.missing(windows.all)) if cache is not None else 0
     needed = disk_bytes(healing, sizes, source, missing)
     check_output(workspace, needed)
@@ -105,6 +102,16 @@ def prepare_healing(spec: JobSpec, workspace: Workspace, settings: Settings, pro
         cache,
         fingerprint,
     )
+
+
+def _cache(
+    healing: Healing, dtype: torch.dtype, teacher: Path, files: dict[str, str], settings: Settings
+) -> TeacherCache | None:
+    """Where the teacher's words are stored; None when they are not."""
+    if not healing.top_k:
+        return None
+    own = cache_fingerprint(healing, dtype, files | {"config.json": sha256_of(teacher / "config.json")})
+    return TeacherCache(settings.teachers_dir / own, healing.context)
 
 
 def converted_folder(source: str) -> Path:

@@ -12,7 +12,10 @@ from core.recipe import Frozen
 class Healing(Frozen):
     """How a converted model learns from the original; which original is JobSpec's model."""
 
-    source: str = Field(min_length=1, description="the converted model: a folder this workbench wrote")
+    source: str = Field(
+        min_length=1,
+        description="the converted model: a folder this workbench wrote, or job:ID for a job's result",
+    )
     text: str = Field(
         "wikipedia",
         description="named texts, UTF-8, .jsonl or .parquet files, or hub:OWNER/NAME; several with weights: "
@@ -31,7 +34,9 @@ class Healing(Frozen):
         "weight; lora: adapters on the attention, merged at the end",
     )
     lora_rank: int = Field(16, ge=1, le=4096, description="rank of the adapters, with lora")
-    learning_rate: float = Field(3e-4, gt=0, le=1, description="highest learning rate of AdamW")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, description="highest rate of AdamW, as a share of the typical size of each weight"
+    )
     weight_decay: float = Field(0.0, ge=0, le=1, description="of AdamW")
     schedule: Literal["cosine", "1-sqrt"] = Field(
         "cosine", description="after the warm-up: cosine to 0, or constant and then 1-sqrt as in MHA2MLA"

@@ -43,7 +43,7 @@ def choose_trainable(model: Any, healing: Healing) -> dict[str, nn.Parameter]:
         chosen = _of_attention(model)
     elif healing.trainable == "lora":
         _add_adapters(model, healing)
-        chosen = {name for name, _ in model.named_parameters() if ".parametrizations." in name}
+        chosen = {name for name, _ in model.named_parameters() if is_adapter(name)}
         chosen = {name for name in chosen if not name.endswith(".original")}
     found = {name: one for name, one in model.named_parameters() if name in chosen and one.numel()}
     for one in found.values():
@@ -57,14 +57,17 @@ def choose_trainable(model: Any, healing: Healing) -> dict[str, nn.Parameter]:
     return found
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a parameter belongs to an adapter."""
+    return ".parametrizations." in name
+
+
 def merged_weights(model: Any, names: set[str]) -> dict[str, Tensor]:
     """What changed, under the names of the checkpoint: adapters are added to their weights.
 
     `names` are those of `choose_trainable`.
     """
-    adapted = {
-        name.split(".parametrizations.")[0] + ".weight" for name in names if ".parametrizations." in name
-    }
+    adapted = {name.split(".parametrizations.")[0] + ".weight" for name in names if is_adapter(name)}
     if adapted:
         return {name: _tensor(model, name).detach() for name in sorted(adapted)}
     return {name: one.detach() for name, one in model.named_parameters() if name in names}

@@ -25,10 +25,14 @@ from core.heal.feed import Feed, Lesson
 from core.heal.schedule import learning_rate
 from core.heal.spec import Healing
 from core.heal.student import Student
+from core.heal.trainable import is_adapter
 from core.heal.windows import Windows
 
 # gathered whole on every process: what is stored does not depend on how the model was distributed
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
+
+# what starts at 0 has no size of its own
+_SMALLEST = 0.02
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ class Trainer:
         self._accelerator = accelerator
         found = {name: one for name, one in student.named_parameters() if one.requires_grad}
         self._learning = set(found)
+        groups = [{"params": [one], "size": typical_size(name, one)} for name, one in found.items()]
         optimizer = torch.optim.AdamW(
-            found.values(), lr=healing.learning_rate, weight_decay=healing.weight_decay, betas=(0.9, 0.95)
+            groups, lr=healing.learning_rate, weight_decay=healing.weight_decay, betas=(0.9, 0.95)
         )
         self._student, self._optimizer = accelerator.prepare(student, optimizer)
         self._student.eval()  # nothing is dropped at random: the student is to give what the teacher gives
@@ -117,7 +122,7 @@ class Trainer:
         """One step of the optimiser; returns its loss, the mean over all windows."""
         rate = learning_rate(self.step, self._steps, self._healing)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["size"]
         parts, total = list(self._parts()), 0.0
         for number, windows in enumerate(parts, start=1):
             lesson = self._feed.lesson(windows)
@@ -216,3 +221,13 @@ class Trainer:
         )
         self.step, self._misses = state["step"], state["misses"]
         self.curve = Curve.from_state(state["curve"], self._steps)
+
+
+def typical_size(name: str, weight: Tensor) -> float:
+    """Root mean square of a weight, which its steps are a share of; at least that of what starts at 0.
+
+    An adapter starts without a size: its steps are those of the rate itself.
+    """
+    if is_adapter(name):
+        return 1.0
+    return max(float(weight.detach().square().mean().sqrt()), _SMALLEST)

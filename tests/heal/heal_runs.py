@@ -66,7 +66,7 @@ def heal_spec(converted: Path, base: Path, text: Path, **healing: Any) -> JobSpe
         "context": 64,
         "held_out": 4,
         "evaluations": 4,
-        "learning_rate": 5e-3,
+        "learning_rate": 2e-2,
         "top_k": 16,
         "precision": "float32",
     }
