@@ -10,6 +10,7 @@ import torch
 from transformers import DynamicCache
 
 from core.evaluate.kv_memory import formula_kv_bytes, held_bytes, measure_kv_bytes
+from core.evaluate.retrieval.asking import continuation_loss
 from core.kv_budget import EXACT_TOKENS, ROPE_BITS
 from core.modeling import LatentCache, modeling_mla
 from core.modeling.modeling_mla import EXACT_FIRST, EXACT_NEWEST, Grid
@@ -145,6 +146,19 @@ def test_beams_reorder_what_is_stored(model: Any) -> None:
     beams: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 6, "do_sample": False}
     found = model.generate(ids, **beams)
     assert torch.equal(found, model.generate(ids, past_key_values=DynamicCache(), **beams))
+
+
+@torch.no_grad()
+def test_weighing_answers_spoils_no_exact_token(gqa: Any) -> None:
+    """Every choice is weighed by the same cache, whatever was weighed before it, and it is of integers."""
+    model = quantised(gqa, 2)
+    cache = model.new_cache()
+    last = model(some_ids(1, 80), past_key_values=cache).logits[0, -1]
+    choice = some_ids(1, 12, seed=5)[0].tolist()
+    losses = {continuation_loss(model, cache, last, choice) for _ in range(3)}
+    assert isinstance(cache, LatentCache)
+    assert len(losses) == 1
+    assert cache.get_seq_length() == 80
 
 
 @torch.no_grad()
