@@ -32,7 +32,7 @@ class HealingEstimate(Frozen):
 def healable(workbench: Workbench, job_id: str) -> JobView:
     """The job whose result may be healed; raises NotFoundError when it made none."""
     job = find_job(workbench, job_id)
-    if job.state is not State.DONE or job.spec.kind == "profile":
+    if job.state is not State.DONE or job.spec.kind not in ("convert", "heal"):
         raise NotFoundError(
             f"job {job_id} has no converted model to heal",
             hint="choose a conversion that is done",
