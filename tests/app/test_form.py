@@ -85,7 +85,7 @@ def test_every_field_has_a_box_or_is_named_when_it_is_set() -> None:
     boxes |= {f"calibration.{name}" for name in ("text", "tokens", "fisher_tokens")} | {"evaluation.text"}
     boxes |= {f"recipe.{name}" for name in Recipe.model_fields}
     # the form makes conversions only
-    assert paths == boxes | NO_BOX | {"kind", "heal"}
+    assert paths == boxes | NO_BOX | {"kind", "heal", "evaluate"}
 
 
 def test_an_ordinary_request_hides_nothing() -> None:

@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +18,14 @@ from core.store import Store, open_store
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """URL of a server: TEST_DATABASE_URL, or one that is started for this run from a wheel."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield given.replace("postgresql+psycopg://", "postgresql://")
         return
-    server = _started(tmp_path_factory.mktemp("postgres"))
+    # pytest closes its temporary folder to other users whenever a run begins, and the server is one
+    server = _started(Path(tempfile.mkdtemp(prefix="postgres-")))
     yield server.get_uri()
     server.cleanup()
 
