@@ -56,8 +56,9 @@ def is_quantised(config: PreTrainedConfig) -> bool:
 
 def new_cache(model: Any) -> Cache:
     """What a model fills when it generates; without sliding windows, which give up tokens."""
-    is_converted = model.config.model_type == MLAConfig.model_type
-    cache: Cache = model.new_cache() if is_converted else DynamicCache()
+    # an export brings its own model file, and those of before there were few bits know no cache of their own
+    make = getattr(model, "new_cache", DynamicCache)
+    cache: Cache = make()
     return cache
 
 
