@@ -204,6 +204,11 @@ class JobSpec(Frozen):
                 )
         return self
 
+    @property
+    def makes_model(self) -> bool:
+        """Whether the result is a converted model: profiles and evaluations make none."""
+        return self.kind in ("convert", "heal")
+
     @model_validator(mode="after")
     def _healing_is_said_where_it_counts(self) -> Self:
         if (self.kind == "heal") != (self.heal is not None):

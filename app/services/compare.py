@@ -103,7 +103,7 @@ def compare_jobs(workbench: Workbench, job_ids: Sequence[str]) -> Comparison:
 def comparable_jobs(workbench: Workbench, limit: int = 100) -> list[JobView]:
     """What can be chosen: finished conversions and healings, newest first."""
     jobs = workbench.store.list(states=[State.DONE], limit=limit)
-    return [job for job in jobs if job.spec.kind != "profile"]
+    return [job for job in jobs if job.spec.makes_model]
 
 
 def layers_table(comparison: Comparison) -> FigureTable:
@@ -128,7 +128,7 @@ def best_of(values: Sequence[float | None], better: Better | None) -> tuple[int,
 
 def _done(workbench: Workbench, job_id: str) -> JobView:
     job = find_job(workbench, job_id)
-    if job.state is not State.DONE or job.spec.kind == "profile":
+    if job.state is not State.DONE or not job.spec.makes_model:
         raise SpecError(
             f"job {job_id} has nothing to compare: it is {job.state}",
             hint="choose conversions that are done",

@@ -32,10 +32,16 @@ class HealingEstimate(Frozen):
 def healable(workbench: Workbench, job_id: str) -> JobView:
     """The job whose result may be healed; raises NotFoundError when it made none."""
     job = find_job(workbench, job_id)
-    if job.state is not State.DONE or job.spec.kind not in ("convert", "heal"):
+    if job.state is not State.DONE or not job.spec.makes_model:
         raise NotFoundError(
             f"job {job_id} has no converted model to heal",
             hint="choose a conversion that is done",
+            field="heal.source",
+        )
+    if job.spec.recipe.latent_bits < 16:
+        raise NotFoundError(
+            f"job {job_id} has scales for the latent it was converted with",
+            hint="heal a conversion with latent_bits 16",
             field="heal.source",
         )
     return job

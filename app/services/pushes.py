@@ -16,7 +16,7 @@ from core.store.views import State
 def start_push(workbench: Workbench, job_id: str, repo: str, token: str, *, private: bool) -> PushState:
     """Push the result of a finished job in the background; raises when there is none, or no token."""
     job = find_job(workbench, job_id)
-    if job.state is not State.DONE or job.spec.kind == "profile":
+    if job.state is not State.DONE or not job.spec.makes_model:
         raise NotFoundError(
             f"job {job_id} has no model to push", hint="only a finished conversion can be pushed"
         )

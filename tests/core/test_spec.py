@@ -257,3 +257,17 @@ def test_weights_are_weighed_by_the_loss_only_with_a_backward_pass(
     recipe = {"linear_form": form, "linear_allocate": allocate}
     assert parse_spec({"weights_keep": 0.8, "recipe": recipe}).needs_fisher is needed
     assert not parse_spec({}).needs_fisher
+
+
+@pytest.mark.parametrize(
+    ("said", "makes_model"),
+    [
+        ({}, True),
+        ({"kind": "profile"}, False),
+        ({"kind": "heal", "heal": {"source": "x"}}, True),
+        ({"kind": "evaluate", "evaluate": {"conversions": ["x"]}}, False),
+    ],
+)
+def test_only_conversions_and_healings_make_a_model(said: dict[str, Any], makes_model: bool) -> None:
+    """What makes none is neither pushed, compared nor healed."""
+    assert parse_spec(said).makes_model == makes_model

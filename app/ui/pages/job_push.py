@@ -40,7 +40,7 @@ def build(workbench: Workbench, job_id: gr.Textbox, finished: gr.Textbox) -> Non
     timer = gr.Timer(_SECONDS, active=False)
 
     def on_finished(state: str, wanted: str) -> list[Any]:
-        job_is_done = state == State.DONE and workbench.store.get(wanted).spec.kind != "profile"
+        job_is_done = state == State.DONE and workbench.store.get(wanted).spec.makes_model
         return [gr.Column(visible=job_is_done), *look(workbench, wanted)]
 
     def on_push(wanted: str, name: str, secret: str, is_private: bool) -> list[Any]:
