@@ -11,7 +11,7 @@ import torch
 from core.chat.choosing import Chooser
 from core.chat.prompt import end_tokens, prompt_tokens
 from core.errors import TextError
-from core.evaluate.kv_memory import formula_kv_bytes, held_bytes, new_cache
+from core.evaluate.kv_memory import filled_bytes, formula_kv_bytes, new_cache
 from core.modeling import MLAConfig
 
 # prompt tokens read in one step: a stop is heard between steps, and other answers go on
@@ -119,5 +119,5 @@ class Answer:
             "cached_tokens": self._cache.get_seq_length(),
             "prompt_seconds": self.prompt_seconds,
             "decode_seconds": self.decode_seconds,
-            "kv_bytes": held_bytes(self._cache),
+            "kv_bytes": filled_bytes(self._cache),
         }

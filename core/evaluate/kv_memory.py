@@ -11,7 +11,7 @@ from core.arch import find_architecture
 from core.errors import VerificationError
 from core.kv_budget import EXACT_TOKENS, full_numbers, latent_bytes
 from core.model_config import dimensions, model_type_of
-from core.modeling import MLAConfig
+from core.modeling import GrowingCache, MLAConfig
 
 
 def formula_kv_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
@@ -34,8 +34,10 @@ def measure_kv_bytes(model: Any, tokens: int = 64) -> int:
     of them, so memory kept alive by a slice would show. Raises VerificationError when the total is not a
     multiple of `tokens`.
     """
-    cache = new_cache(model)
-    exact = 0 if isinstance(cache, DynamicCache) else EXACT_TOKENS
+    is_few_bits = is_quantised(model.config)
+    # one without room for further tokens, where there is the choice
+    cache = new_cache(model) if is_few_bits else DynamicCache()
+    exact = EXACT_TOKENS if is_few_bits else 0
     ids = torch.arange(exact + tokens, device=model.device)[None] % model.config.get_text_config().vocab_size
     total = 0
     for part in ids.split([exact, tokens] if exact else [tokens], dim=1):
@@ -57,9 +59,14 @@ def is_quantised(config: PreTrainedConfig) -> bool:
 def new_cache(model: Any) -> Cache:
     """What a model fills when it generates; without sliding windows, which give up tokens."""
     # an export brings its own model file, and those of before there were few bits know no cache of their own
-    make = getattr(model, "new_cache", DynamicCache)
+    make = getattr(model, "new_cache", GrowingCache)
     cache: Cache = make()
     return cache
+
+
+def filled_bytes(cache: Cache) -> int:
+    """Of what a cache holds, the bytes of its tokens: without room that waits for the next ones."""
+    return held_bytes(cache) - sum(getattr(layer, "spare_bytes", 0) for layer in cache.layers)
 
 
 def held_bytes(cache: Cache) -> int:

@@ -48,6 +48,8 @@ COMMON_NAMES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "max_
 # cached tokens, over all sequences of a batch, whose keys are rebuilt at once when a pre-rope layer decodes;
 # on one CPU core, 8 x 2048 cached tokens take 18 ms at 1024 and 43 ms at 8192, where keys leave its caches
 TILE = 1024
+# tokens by which the memory of a cache grows: it is copied once in so many steps, and so many may be unused
+ROOM = 256
 # tokens whose latents a quantised cache keeps exact: the first ones, which all others look at, and the newest
 EXACT_FIRST, EXACT_NEWEST = 4, 32
 # between two levels of the best uniform quantiser of a normal variable (Max 1960), by bits
@@ -287,6 +289,73 @@ class Grid:
     def _shifts(self, device: torch.device) -> Tensor:
         """Where in a byte its levels begin."""
         return torch.arange(0, 8, self.bits, dtype=torch.uint8, device=device)
+
+
+class GrowingLayer(DynamicLayer):
+    """A cache layer with room for the next tokens; a DynamicLayer copies all it holds for each of them.
+
+    keys and values (batch, heads, tokens, n) are the beginnings of tensors that end after a multiple of ROOM
+    tokens; their strides say where. A token that is to pass gradients on is never written there.
+    """
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Add keys and values (batch, heads, tokens, n), and return all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = (
+                part.new_empty(*part.shape[:2], 0, part.shape[3]) for part in (key_states, value_states)
+            )
+        self.keys = self._append(self.keys, key_states)
+        self.values = self._append(self.values, value_states)
+        return self.keys, self.values
+
+    @property
+    def spare_bytes(self) -> int:
+        """Bytes of memory that wait for tokens."""
+        parts = (self.keys, self.values) if self.is_initialized else ()
+        return sum(len(part) * part.shape[1] * _spare(part) * part.shape[3] * part.itemsize for part in parts)
+
+    def _append(self, cached: Tensor, new: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and (cached.requires_grad or new.requires_grad):
+            return torch.cat((cached, new), dim=2)
+        old, end = cached.shape[2], cached.shape[2] + new.shape[2]
+        size = (*new.shape[:2], -(-end // ROOM) * ROOM, new.shape[3])
+        if _spare(cached) >= new.shape[2]:
+            whole = cached.as_strided((*size[:2], old + _spare(cached), size[3]), cached.stride())
+        else:
+            whole = new.new_empty(size)
+            whole[:, :, :old] = cached
+        whole[:, :, old:end] = new
+        return whole[:, :, :end]
+
+
+def _spare(cached: Tensor) -> int:
+    """Tokens that fit behind those of a part (batch, heads, tokens, n) that a GrowingLayer has made."""
+    heads, tokens, numbers = cached.shape[1:]
+    by_sequence, by_head, by_token, by_number = cached.stride()
+    room = by_head // numbers - tokens if numbers else 0
+    is_own = by_sequence == heads * by_head and by_token == numbers and by_number == 1
+    # what inference mode has made is not written to outside of it
+    is_open = torch.is_inference_mode_enabled() or not cached.is_inference()
+    held = cached.untyped_storage().nbytes() // cached.itemsize
+    fits = cached.storage_offset() == 0 and len(cached) * by_sequence <= held
+    return room if room > 0 and is_own and is_open and fits else 0
+
+
+class GrowingCache(DynamicCache):
+    """A DynamicCache, of any model, that is not copied at every step.
+
+    With a config the layers that it calls sliding keep their window only, as in DynamicCache. A shallow copy
+    shares its memory, so that two of them must not both go on: `copy.deepcopy` parts them.
+    """
+
+    def __init__(self, config: PreTrainedConfig | None = None) -> None:
+        super().__init__(config=config)
+        self.layers = [GrowingLayer() if type(one) is DynamicLayer else one for one in self.layers]
+        if config is None:
+            self.layer_class_to_replicate = GrowingLayer
 
 
 class LatentLayer(DynamicLayer):
@@ -729,7 +798,7 @@ class LatentAttention(nn.Module):
 
     def _attend_openly(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """What SDPA would do, with the scores in the open; shapes as in `_attend_expanded`."""
-        by_kv_head = query.unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
+        by_kv_head = (query * self.scaling).unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
         scores = (by_kv_head @ key.transpose(2, 3)).view(*query.shape[:3], key.shape[2])
         weights = self._weights_of(scores, mask).to(value.dtype)
         mixed: Tensor = weights.unflatten(1, (self.kv_heads, -1)).flatten(2, 3) @ value
@@ -745,11 +814,17 @@ class LatentAttention(nn.Module):
         """
         shape, tokens = self.shape, q_nope.shape[2]
         up_k = self.k_b_proj.weight.view(self.kv_heads, shape.qk_nope_head_dim, shape.k_rank)
+        # queries are scaled, not scores: at long contexts those are many more, and each pass over them costs
+        q_nope, q_rope = q_nope * self.scaling, q_rope * self.scaling
         q_latent = torch.einsum("bghtd,gdk->bghtk", q_nope.unflatten(1, (self.kv_heads, -1)), up_k)
-        scores = q_latent.flatten(1, 3) @ latent[..., : shape.k_rank].transpose(1, 2)
         rope_scores = q_rope.unflatten(1, (shape.groups, -1)).flatten(2, 3) @ k_rope.transpose(2, 3)
-        scores = scores.view(-1, self.heads, tokens, latent.shape[1]).to(exact_dtype(scores))
-        weights = self._weights_of(scores + rope_scores.view_as(scores), mask).to(latent.dtype)
+        scores = torch.baddbmm(
+            rope_scores.view(len(latent), self.heads * tokens, -1),
+            q_latent.flatten(1, 3),
+            latent[..., : shape.k_rank].transpose(1, 2),
+        )
+        scores = scores.view(-1, self.heads, tokens, latent.shape[1])
+        weights = self._weights_of(scores, mask).to(latent.dtype)
         mixed = weights.flatten(1, 2) @ latent[..., shape.kv_lora_rank - shape.v_rank :]
         return self._values_of(mixed.view(-1, self.heads, tokens, shape.v_rank))
 
@@ -765,7 +840,7 @@ class LatentAttention(nn.Module):
         highest = torch.full((*query.shape[:3], 1), torch.finfo(exact).min, dtype=exact, device=query.device)
         total, mixed = torch.zeros_like(highest), torch.zeros_like(highest).expand(-1, -1, -1, shape.v_rank)
         # heads that read one KV head are rows of one matrix: (batch, kv_heads, heads of it * tokens, d_r)
-        query = query.unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
+        query = (query * self.scaling).unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
         width = max(1, self.tile // latent.shape[0])
         for start in range(0, latent.shape[1], width):
             tile = slice(start, start + width)
@@ -783,12 +858,12 @@ class LatentAttention(nn.Module):
         return self._values_of((mixed / total).to(latent.dtype))
 
     def _finished(self, scores: Tensor, mask: Tensor | None) -> Tensor:
-        """Products of queries and keys as they enter the softmax: scaled, capped and masked."""
-        scores, cap = scores * self.scaling, self.shape.softcap
+        """Products of scaled queries and keys as they enter the softmax: capped and masked."""
+        cap = self.shape.softcap
         return masked(scores if cap is None else cap * torch.tanh(scores / cap), mask)
 
     def _weights_of(self, scores: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention weights (batch, heads, tokens, cached) of products of queries and keys."""
+        """Attention weights (batch, heads, tokens, cached) of products of scaled queries and keys."""
         scores = self._finished(scores.to(exact_dtype(scores)), mask)
         return F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
 
@@ -864,19 +939,20 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
         )
 
     def new_cache(self) -> Cache:
-        """An empty cache of the kind that the model is made for."""
+        """An empty cache of the kind that the model is made for; sliding layers keep all tokens too."""
         attentions = [module for module in self.modules() if isinstance(module, LatentAttention)]
-        return LatentCache(attentions) if self._is_quantised else DynamicCache()
+        return LatentCache(attentions) if self._is_quantised else GrowingCache()
 
     def generate(  # type: ignore[override]
         self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any
     ) -> Any:
-        """As in transformers; where a call names no cache and no kind of one, `new_cache()` is filled."""
+        """As in transformers; where a call names no cache and no kind of one, this model's own is filled."""
         settings = generation_config or self.generation_config
         names = ("use_cache", "cache_implementation")
         is_cached, kind = (kwargs.get(name, getattr(settings, name)) for name in names)
-        if self._is_quantised and is_cached is not False and kind is None:
-            kwargs.setdefault("past_key_values", self.new_cache())
+        if is_cached is not False and kind is None and "past_key_values" not in kwargs:
+            is_whole = self._is_quantised
+            kwargs["past_key_values"] = self.new_cache() if is_whole else GrowingCache(self.config)
         usual: Any = super()
         return usual.generate(inputs, generation_config, **kwargs)
 

@@ -33,6 +33,9 @@ _FOLLOW = (
     "() => { const page = document.scrollingElement;"
     " if (page.scrollHeight - page.scrollTop - page.clientHeight < 320) page.scrollTo(0, page.scrollHeight) }"
 )
+_READ_DRAFT = "(text) => text || window.mlaDraft.read()"
+# an asked prompt leaves the box without a key
+_KEEP_DRAFT = "(text) => window.mlaDraft.keep(text)"
 
 
 def build(workbench: Workbench, page: gr.Blocks) -> None:
@@ -111,9 +114,8 @@ def build(workbench: Workbench, page: gr.Blocks) -> None:
     live.change(None, None, None, js=_FOLLOW)
     title.change(None, title, None, js=SET_TITLE)
     # what is half written outlives a reload; it never leaves the browser before it is asked
-    draft = gr.BrowserState("", storage_key="mla-workbench-chat", secret="not-a-secret")
-    page.load(None, [draft, box.prompt], box.prompt, js="(draft, text) => text || draft || ''")
-    box.prompt.change(None, box.prompt, draft, js="(text) => text")
+    page.load(None, box.prompt, box.prompt, js=_READ_DRAFT)
+    box.prompt.change(None, box.prompt, None, js=_KEEP_DRAFT)
 
 
 def _turns(workbench: Workbench, conversation: str) -> list[ChatTurn]:
