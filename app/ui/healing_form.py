@@ -19,7 +19,7 @@ MORE: Mapping[str, tuple[str, ...]] = {
     "Text and windows": ("text_field", "context", "windows", "accumulate", "repeat", "seed"),
     "Learning": ("lora_rank", "weight_decay", "schedule", "warmup", "decay", "clip"),
     "Loss": ("top_k", "temperature", "cross_entropy", "hidden_loss", "attention_loss"),
-    "When it looks and stops": ("held_out", "evaluations", "patience"),
+    "When it looks and stops": ("held_out", "evaluations", "patience", "target_kl"),
     "Machine": ("precision", "checkpoint_activations", "checkpoint_seconds"),
 }
 _SHOWN = ("tokens", "text", "learning_rate", "trainable", *(one for names in MORE.values() for one in names))

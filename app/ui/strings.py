@@ -182,6 +182,7 @@ HEALING_TITLES: Mapping[str, str] = {
     "held_out": "Windows held back",
     "repeat": "Repeat the text",
     "accumulate": "Accumulate",
+    "target_kl": "Target KL",
     "checkpoint_seconds": "Seconds between checkpoints",
     "checkpoint_activations": "Compute activations again",
 }

@@ -33,7 +33,10 @@ class Step(Protocol):
 class HealingNews:
     """Speaks for one run that began at step `first`."""
 
-    def __init__(self, sink: Sink, report: Reporter, steps: int, first: int) -> None:
+    def __init__(
+        self, sink: Sink, report: Reporter, steps: int, first: int, target_kl: float = 0.0
+    ) -> None:
+        self._target_kl = target_kl
         self._sink = sink
         self._report = report
         self._steps = steps
@@ -66,7 +69,9 @@ class HealingNews:
             metric("healing_perplexity_ratio", best.perplexity_ratio, "ratio")
             metric("healing_best_tokens", best.tokens, "tokens")
         if curve.train and last.tokens < self._steps * (last.tokens // max(1, self._taken(curve))):
-            self._report.log("stopped early: the held-back windows did not get better any more")
+            is_met = best is not None and best.kl <= self._target_kl
+            why = "the target is met" if is_met else "the held-back windows did not get better any more"
+            self._report.log(f"stopped early: {why}")
 
     def _taken(self, curve: Curve) -> int:
         return sum(point.steps for point in curve.train)
@@ -94,8 +99,18 @@ class HealingNews:
         return (
             f"{done.tokens:,} tokens, loss {curve.train[-1].loss:.4f}, held-out KL {last.kl:.4f}, perplexity "
             f"x{last.perplexity_ratio:.3f}, {curve.train[-1].tokens_per_second:,.0f} tokens/s, about "
-            f"{_duration(left)} left"
+            f"{_duration(left)} left{self._until_target(done, curve, spent)}"
         )
+
+    def _until_target(self, done: Step, curve: Curve, spent: float) -> str:
+        """When the target is met if the curve goes on as it does; nothing without one, or a curve that falls."""
+        ahead = look_ahead(curve, self._steps) if self._target_kl else None
+        needed = ahead and ahead.tokens_to(self._target_kl)
+        if not needed:
+            return ""
+        per_token = spent / max(1, done.step - self._first) * done.step / done.tokens
+        left = max(0.0, needed - done.tokens) * per_token
+        return f"; KL {self._target_kl:g} at about {needed:,.0f} tokens, in {_duration(left)} (predicted)"
 
 
 def _duration(seconds: float) -> str:

@@ -74,6 +74,9 @@ class Healing(Frozen):
     patience: int = Field(
         8, ge=0, description="evaluations without a better one after which it stops; 0 never stops early"
     )
+    target_kl: float = Field(
+        0.0, ge=0, description="held-out KL in nats per token at which it is good enough; 0 has no target"
+    )
     checkpoint_seconds: float = Field(120.0, gt=0, description="how often the state is stored to resume from")
 
     @property

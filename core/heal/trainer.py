@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
-from core.errors import Cancelled
+from core.errors import Cancelled, SpecError
 from core.events import Cancel
 from core.heal.checkpoint import Checkpoints
 from core.heal.curve import Curve, TrainPoint
@@ -88,12 +88,28 @@ class Trainer:
     def has_stopped(self) -> bool:
         """Whether there is nothing left to do."""
         patience = self._healing.patience
-        return self.step >= self._steps or bool(patience and self._misses >= patience)
+        has_enough = bool(patience and self._misses >= patience) or self.has_met_target
+        return self.step >= self._steps or has_enough
+
+    @property
+    def has_met_target(self) -> bool:
+        """Whether the best weights are as good as was asked for."""
+        best = self.curve.best
+        return best is not None and best.kl <= self._healing.target_kl
 
     def run(self, cancel: Cancel) -> Iterator[Done]:
-        """Take the steps that are left. When cancelled, the state is stored before it ends."""
+        """Take the steps that are left. When cancelled, the state is stored before it ends.
+
+        Raises SpecError when the target is met without any.
+        """
         if self.step == 0 and not self.curve.held_out:
             self._evaluate()
+        if self.step == 0 and self.has_met_target:
+            raise SpecError(
+                f"held-out KL is {self.curve.held_out[0].kl:.4g} before the first step: the target is met",
+                hint="ask for a lower target_kl, or for none",
+                field="heal.target_kl",
+            )
         try:
             while not self.has_stopped:
                 started = time.monotonic()

@@ -10,7 +10,7 @@ import torch
 from heal_runs import CancelAfter, Heard, digests, heal_and_die, heal_spec, heal_to
 from safetensors.torch import load_file
 
-from core.errors import Cancelled
+from core.errors import Cancelled, SpecError
 from core.spec import JobSpec
 
 
@@ -149,3 +149,21 @@ def test_it_stops_when_the_held_back_windows_get_no_better(
     assert len(said.curve["held_out"]["kl"]) == 1 + 2
     assert any("stopped early" in event.message for event in said.of("log"))
     assert digests(result)["model.safetensors"] == digests(converted)["model.safetensors"]
+
+
+def test_it_stops_at_the_target_and_refuses_one_that_is_met(
+    converted: Path, base: Path, words: Path, tmp_path: Path
+) -> None:
+    """A target between the first evaluation and what all steps reach."""
+    _, whole = heal_to(heal_spec(converted, base, words, evaluations=8), tmp_path / "whole")
+    reached = whole.curve["held_out"]["kl"]
+    target = (reached[0] + min(reached)) / 2
+    spec = heal_spec(converted, base, words, evaluations=8, target_kl=target)
+    _, said = heal_to(spec, tmp_path / "half")
+    kl = said.curve["held_out"]["kl"]
+    assert kl == reached[: len(kl)]
+    assert len(kl) < len(reached)
+    assert kl[-1] <= target < min(kl[:-1])
+    assert any("the target is met" in event.message for event in said.of("log"))
+    with pytest.raises(SpecError, match="before the first step"):
+        heal_to(heal_spec(converted, base, words, target_kl=2 * reached[0]), tmp_path / "none")
