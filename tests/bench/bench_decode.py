@@ -4,7 +4,7 @@
 Run as `python tests/bench/bench_decode.py --base FOLDER NAME=FOLDER ...`, each NAME an exported conversion.
 A cache is filled by reading real text once, and repeated for a batch. Then every model writes a few tokens,
 in turns, round after round, so that a busy machine slows them alike; the cache is cut back in between. A
-step's time is the median of all. `original, concatenating` is what transformers does when nobody asks for more.
+step's time is the median of all. `original, concatenating` is what transformers does when nobody asks.
 """
 
 import argparse
