@@ -798,9 +798,9 @@ class LatentAttention(nn.Module):
 
     def _attend_openly(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """What SDPA would do, with the scores in the open; shapes as in `_attend_expanded`."""
-        by_kv_head = (query * self.scaling).unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
+        by_kv_head = query.unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
         scores = (by_kv_head @ key.transpose(2, 3)).view(*query.shape[:3], key.shape[2])
-        weights = self._weights_of(scores, mask).to(value.dtype)
+        weights = self._weights_of(scores.to(exact_dtype(scores)) * self.scaling, mask).to(value.dtype)
         mixed: Tensor = weights.unflatten(1, (self.kv_heads, -1)).flatten(2, 3) @ value
         return mixed.view(*query.shape[:3], value.shape[-1])
 
@@ -814,14 +814,15 @@ class LatentAttention(nn.Module):
         """
         shape, tokens = self.shape, q_nope.shape[2]
         up_k = self.k_b_proj.weight.view(self.kv_heads, shape.qk_nope_head_dim, shape.k_rank)
-        # queries are scaled, not scores: at long contexts those are many more, and each pass over them costs
-        q_nope, q_rope = q_nope * self.scaling, q_rope * self.scaling
         q_latent = torch.einsum("bghtd,gdk->bghtk", q_nope.unflatten(1, (self.kv_heads, -1)), up_k)
         rope_scores = q_rope.unflatten(1, (shape.groups, -1)).flatten(2, 3) @ k_rope.transpose(2, 3)
+        # added and scaled as they are made: at long contexts every pass over the scores costs
         scores = torch.baddbmm(
             rope_scores.view(len(latent), self.heads * tokens, -1),
             q_latent.flatten(1, 3),
             latent[..., : shape.k_rank].transpose(1, 2),
+            beta=self.scaling,
+            alpha=self.scaling,
         )
         scores = scores.view(-1, self.heads, tokens, latent.shape[1])
         weights = self._weights_of(scores, mask).to(latent.dtype)
@@ -840,14 +841,14 @@ class LatentAttention(nn.Module):
         highest = torch.full((*query.shape[:3], 1), torch.finfo(exact).min, dtype=exact, device=query.device)
         total, mixed = torch.zeros_like(highest), torch.zeros_like(highest).expand(-1, -1, -1, shape.v_rank)
         # heads that read one KV head are rows of one matrix: (batch, kv_heads, heads of it * tokens, d_r)
-        query = (query * self.scaling).unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
+        query = query.unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
         width = max(1, self.tile // latent.shape[0])
         for start in range(0, latent.shape[1], width):
             tile = slice(start, start + width)
             part = latent[:, tile]
             key = self._rebuilt_keys(part, positions[:, tile])
             scores = (query @ key.transpose(2, 3)).view(-1, self.heads, tokens, part.shape[1])
-            scores = self._finished(scores.to(exact), None if mask is None else mask[..., tile])
+            scores = self._finished(scores.to(exact) * self.scaling, None if mask is None else mask[..., tile])
             higher = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
             decay, weights = (highest - higher).exp(), (scores - higher).exp()
             total = total * decay + weights.sum(dim=-1, keepdim=True)
@@ -858,12 +859,12 @@ class LatentAttention(nn.Module):
         return self._values_of((mixed / total).to(latent.dtype))
 
     def _finished(self, scores: Tensor, mask: Tensor | None) -> Tensor:
-        """Products of scaled queries and keys as they enter the softmax: capped and masked."""
+        """Scaled products of queries and keys as they enter the softmax: capped and masked."""
         cap = self.shape.softcap
         return masked(scores if cap is None else cap * torch.tanh(scores / cap), mask)
 
     def _weights_of(self, scores: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention weights (batch, heads, tokens, cached) of products of scaled queries and keys."""
+        """Attention weights (batch, heads, tokens, cached) of scaled products of queries and keys."""
         scores = self._finished(scores.to(exact_dtype(scores)), mask)
         return F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
 
@@ -951,8 +952,8 @@ class MLAForCausalLM(PreTrainedModel, GenerationMixin):
         names = ("use_cache", "cache_implementation")
         is_cached, kind = (kwargs.get(name, getattr(settings, name)) for name in names)
         if is_cached is not False and kind is None and "past_key_values" not in kwargs:
-            is_whole = self._is_quantised
-            kwargs["past_key_values"] = self.new_cache() if is_whole else GrowingCache(self.config)
+            own = self.new_cache() if self._is_quantised else GrowingCache(self.config)
+            kwargs["past_key_values"] = own
         usual: Any = super()
         return usual.generate(inputs, generation_config, **kwargs)
 
