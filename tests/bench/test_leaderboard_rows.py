@@ -19,8 +19,13 @@ def test_presets_of_one_recipe_are_one_family() -> None:
 
 
 def test_every_family_is_converted_at_every_budget_and_timed_once() -> None:
+    """But for those that shrink weights too: they stand where both budgets are compared."""
     rows = preset_rows(families(), KEEPS)
-    assert {(row.preset, row.keep) for row in rows} == {(name, keep) for name in families() for keep in KEEPS}
+    both = {name for name in families() if PRESETS[name].weights_keep is not None}
+    expected = {(name, keep) for name in families() for keep in KEEPS if name not in both}
+    assert both == {"latentllm"}
+    assert {(row.preset, row.keep) for row in rows} == expected | {(name, MAIN_KEEP) for name in both}
+    assert [row.keep for row in preset_rows(["latentllm"], [0.5, 0.125])] == [0.5, 0.125]
     assert [row.preset for row in rows if row.is_timed] == families()
     assert all(row.keep == MAIN_KEEP for row in rows if row.is_timed or row.by_position)
 

@@ -65,7 +65,10 @@ def families() -> list[str]:
 
 
 def preset_rows(presets: Iterable[str], keeps: Iterable[float]) -> list[Row]:
-    """Every preset at every budget, the timed ones first: they want the machine for themselves."""
+    """Every preset at every budget, the timed ones first: they want the machine for themselves.
+
+    What also has a budget of weights stands at MAIN_KEEP alone where that is asked for: its loss is of both.
+    """
     asked = list(presets)
     budgets = sorted(keeps, key=lambda keep: (keep != MAIN_KEEP, -keep))
     return [
@@ -78,6 +81,7 @@ def preset_rows(presets: Iterable[str], keeps: Iterable[float]) -> list[Row]:
         )
         for keep in budgets
         for preset in asked
+        if keep == MAIN_KEEP or MAIN_KEEP not in budgets or find_preset(preset).weights_keep is None
     ]
 
 
