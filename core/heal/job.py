@@ -170,9 +170,7 @@ class HealingJob:
         """All steps, told as they come."""
         ready = self._ready
         self._report.stage("healing", ready.steps, trainer.step)
-        news = HealingNews(
-            self._sink, self._report, ready.steps, trainer.step, ready.healing.target_kl
-        )
+        news = HealingNews(self._sink, self._report, ready.steps, trainer.step, ready.healing.target_kl)
         if trainer.step:
             self._report.log(f"continuing at step {trainer.step} of {ready.steps}")
         for done in trainer.run(self._cancel):

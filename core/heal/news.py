@@ -33,9 +33,7 @@ class Step(Protocol):
 class HealingNews:
     """Speaks for one run that began at step `first`."""
 
-    def __init__(
-        self, sink: Sink, report: Reporter, steps: int, first: int, target_kl: float = 0.0
-    ) -> None:
+    def __init__(self, sink: Sink, report: Reporter, steps: int, first: int, target_kl: float = 0.0) -> None:
         self._target_kl = target_kl
         self._sink = sink
         self._report = report
@@ -103,7 +101,7 @@ class HealingNews:
         )
 
     def _until_target(self, done: Step, curve: Curve, spent: float) -> str:
-        """When the target is met if the curve goes on as it does; nothing without one, or a curve that falls."""
+        """When the target is met if the curve goes on; nothing without one, or where no curve falls."""
         ahead = look_ahead(curve, self._steps) if self._target_kl else None
         needed = ahead and ahead.tokens_to(self._target_kl)
         if not needed:

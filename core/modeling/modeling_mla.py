@@ -294,9 +294,18 @@ class Grid:
 class GrowingLayer(DynamicLayer):
     """A cache layer with room for the next tokens; a DynamicLayer copies all it holds for each of them.
 
-    keys and values (batch, heads, tokens, n) are the beginnings of tensors that end after a multiple of ROOM
-    tokens; their strides say where. A token that is to pass gradients on is never written there.
+    keys and values (batch, heads, tokens, n) are the beginnings of key_room and value_room, which end after
+    a multiple of ROOM tokens. A token that is to pass gradients on is never written there.
     """
+
+    key_room: Tensor | None = None
+    value_room: Tensor | None = None
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Start empty, in the dtype and on the device of the first keys."""
+        super().lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+        self.key_room = self.value_room = None
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -304,44 +313,50 @@ class GrowingLayer(DynamicLayer):
         """Add keys and values (batch, heads, tokens, n), and return all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self.keys, self.values = (
-                part.new_empty(*part.shape[:2], 0, part.shape[3]) for part in (key_states, value_states)
-            )
-        self.keys = self._append(self.keys, key_states)
-        self.values = self._append(self.values, value_states)
+        self.keys, self.key_room = appended(self.keys, self.key_room, key_states)
+        self.values, self.value_room = appended(self.values, self.value_room, value_states)
         return self.keys, self.values
 
     @property
     def spare_bytes(self) -> int:
         """Bytes of memory that wait for tokens."""
-        parts = (self.keys, self.values) if self.is_initialized else ()
-        return sum(len(part) * part.shape[1] * _spare(part) * part.shape[3] * part.itemsize for part in parts)
+        if not self.is_initialized:
+            return 0
+        pairs: Any = ((self.keys, self.key_room), (self.values, self.value_room))
+        return sum(room.nbytes - part.nbytes for part, room in pairs if room is not None)
 
-    def _append(self, cached: Tensor, new: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and (cached.requires_grad or new.requires_grad):
-            return torch.cat((cached, new), dim=2)
-        old, end = cached.shape[2], cached.shape[2] + new.shape[2]
-        size = (*new.shape[:2], -(-end // ROOM) * ROOM, new.shape[3])
-        if _spare(cached) >= new.shape[2]:
-            whole = cached.as_strided((*size[:2], old + _spare(cached), size[3]), cached.stride())
-        else:
-            whole = new.new_empty(size)
-            whole[:, :, :old] = cached
-        whole[:, :, old:end] = new
-        return whole[:, :, :end]
+    def reset(self) -> None:
+        """Forget everything."""
+        self.key_room = self.value_room = None
+        super().reset()
+
+    def offload(self) -> None:
+        """Move to the CPU."""
+        self.key_room = self.value_room = None
+        super().offload()
 
 
-def _spare(cached: Tensor) -> int:
-    """Tokens that fit behind those of a part (batch, heads, tokens, n) that a GrowingLayer has made."""
-    heads, tokens, numbers = cached.shape[1:]
-    by_sequence, by_head, by_token, by_number = cached.stride()
-    room = by_head // numbers - tokens if numbers else 0
-    is_own = by_sequence == heads * by_head and by_token == numbers and by_number == 1
+def appended(cached: Any, room: Tensor | None, new: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What is cached with `new` behind it, all (batch, heads, tokens, n), and the room that it begins.
+
+    `room` is that of `cached`, unless the cache was changed by other means: then there is a new one.
+    """
+    if torch.is_grad_enabled() and (cached.requires_grad or new.requires_grad):
+        return torch.cat((cached, new), dim=2), None
+    old, tokens = cached.shape[2], new.shape[2]
+    is_own = room is not None and room.data_ptr() == cached.data_ptr() and room.stride() == cached.stride()
     # what inference mode has made is not written to outside of it
-    is_open = torch.is_inference_mode_enabled() or not cached.is_inference()
-    held = cached.untyped_storage().nbytes() // cached.itemsize
-    fits = cached.storage_offset() == 0 and len(cached) * by_sequence <= held
-    return room if room > 0 and is_own and is_open and fits else 0
+    if (
+        room is None
+        or not is_own
+        or len(room) != len(cached)
+        or room.shape[2] < old + tokens
+        or (room.is_inference() and not torch.is_inference_mode_enabled())
+    ):
+        room = new.new_empty(*new.shape[:2], -(-(old + tokens) // ROOM) * ROOM, new.shape[3])
+        room.narrow(2, 0, old).copy_(cached)
+    room.narrow(2, old, tokens).copy_(new)
+    return room.narrow(2, 0, old + tokens), room
 
 
 class GrowingCache(DynamicCache):
@@ -726,13 +741,13 @@ class LatentAttention(nn.Module):
             (shape.kv_lora_rank, shape.cached_rope_numbers), dim=-1
         )
         cos, sin = self._rotations(position_ids, hidden_states.dtype)
-        # consecutive query heads share a group, so heads fold into (groups, heads of a group)
-        by_group = q_rope.unflatten(1, (cos.shape[1], -1))
-        q_rope = rotate(by_group, cos.unsqueeze(2), sin.unsqueeze(2)).flatten(1, 2)
         if shape.layout == PRE_ROPE:
-            return q_nope, q_rope, latent.unsqueeze(1), k_rope.unsqueeze(1)
-        k_rope = k_rope.unflatten(-1, (shape.groups, shape.qk_rope_head_dim)).transpose(1, 2)
-        return q_nope, q_rope, latent.unsqueeze(1), rotate(k_rope, cos, sin)
+            return q_nope, rotate(q_rope, cos, sin), latent.unsqueeze(1), k_rope.unsqueeze(1)
+        # consecutive query heads share a group, so heads fold into (groups, heads of a group), their key last
+        k_rope = k_rope.unflatten(-1, (shape.groups, 1, shape.qk_rope_head_dim)).permute(0, 2, 3, 1, 4)
+        by_group = torch.cat((q_rope.unflatten(1, (shape.groups, -1)), k_rope), dim=2)
+        by_group = rotate(by_group, cos.unsqueeze(2), sin.unsqueeze(2))
+        return q_nope, by_group[:, :, :-1].flatten(1, 2), latent.unsqueeze(1), by_group[:, :, -1]
 
     def _query_maps(self) -> Tensor:
         """What each head makes of its normed query: (heads, d_n + d_r, v_head_dim)."""
@@ -814,12 +829,12 @@ class LatentAttention(nn.Module):
         """
         shape, tokens = self.shape, q_nope.shape[2]
         up_k = self.k_b_proj.weight.view(self.kv_heads, shape.qk_nope_head_dim, shape.k_rank)
-        q_latent = torch.einsum("bghtd,gdk->bghtk", q_nope.unflatten(1, (self.kv_heads, -1)), up_k)
+        q_latent = self._by_kv_head(q_nope, up_k)
         rope_scores = q_rope.unflatten(1, (shape.groups, -1)).flatten(2, 3) @ k_rope.transpose(2, 3)
         # added and scaled as they are made: at long contexts every pass over the scores costs
         scores = torch.baddbmm(
             rope_scores.view(len(latent), self.heads * tokens, -1),
-            q_latent.flatten(1, 3),
+            q_latent.flatten(1, 2),
             latent[..., : shape.k_rank].transpose(1, 2),
             beta=self.scaling,
             alpha=self.scaling,
@@ -848,7 +863,9 @@ class LatentAttention(nn.Module):
             part = latent[:, tile]
             key = self._rebuilt_keys(part, positions[:, tile])
             scores = (query @ key.transpose(2, 3)).view(-1, self.heads, tokens, part.shape[1])
-            scores = self._finished(scores.to(exact) * self.scaling, None if mask is None else mask[..., tile])
+            scores = self._finished(
+                scores.to(exact) * self.scaling, None if mask is None else mask[..., tile]
+            )
             higher = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
             decay, weights = (highest - higher).exp(), (scores - higher).exp()
             total = total * decay + weights.sum(dim=-1, keepdim=True)
@@ -871,8 +888,16 @@ class LatentAttention(nn.Module):
     def _values_of(self, mixed: Tensor) -> Tensor:
         """U_v behind the sum: (batch, heads, tokens, v_rank) -> (batch, heads, tokens, v_head_dim)."""
         up_v = self.v_b_proj.weight.view(self.kv_heads, self.shape.v_head_dim, self.shape.v_rank)
-        mixed = mixed.unflatten(1, (self.kv_heads, -1))
-        return torch.einsum("bghtk,gdk->bghtd", mixed, up_v).flatten(1, 2)
+        return self._by_kv_head(mixed, up_v.transpose(1, 2))
+
+    def _by_kv_head(self, x: Tensor, maps: Tensor) -> Tensor:
+        """Every head times the matrix of its KV head: (batch, heads, tokens, n) x (kv_heads, n, m)."""
+        batch, heads, tokens, width = x.shape
+        copies = heads // self.kv_heads * tokens
+        rows = x.reshape(batch, self.kv_heads, copies, width).transpose(0, 1)
+        product = torch.bmm(rows.reshape(self.kv_heads, batch * copies, width), maps)
+        by_sequence = product.view(self.kv_heads, batch, copies, maps.shape[2]).transpose(0, 1)
+        return by_sequence.reshape(batch, heads, tokens, maps.shape[2])
 
 
 def rope_scaling(rotary: Any, attention: Any) -> float:

@@ -36,7 +36,7 @@ class Clock(StoppingCriteria):
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         self.times.append(time.perf_counter())
         return torch.zeros(len(input_ids), dtype=torch.bool)
 
@@ -46,7 +46,7 @@ class Runner:
 
     def __init__(self, model: Any, ids: Tensor, cache: Any, batch: int) -> None:
         self._model, self._ids, self._cache = model, ids.expand(batch, -1), cache
-        for piece in ids[:, :-1].split(PIECE, dim=1):
+        for piece in torch.split(ids[:, :-1], PIECE, dim=1):
             model(piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
         if batch > 1:
             cache.batch_repeat_interleave(batch)
