@@ -339,24 +339,23 @@ class GrowingLayer(DynamicLayer):
 def appended(cached: Any, room: Tensor | None, new: Tensor) -> tuple[Tensor, Tensor | None]:
     """What is cached with `new` behind it, all (batch, heads, tokens, n), and the room that it begins.
 
-    `room` is that of `cached`, unless the cache was changed by other means: then there is a new one.
+    `room` is that of `cached`; there is a new one when it is full, or the cache was changed by other means.
     """
     if torch.is_grad_enabled() and (cached.requires_grad or new.requires_grad):
         return torch.cat((cached, new), dim=2), None
     old, tokens = cached.shape[2], new.shape[2]
-    is_own = room is not None and room.data_ptr() == cached.data_ptr() and room.stride() == cached.stride()
-    # what inference mode has made is not written to outside of it
-    if (
-        room is None
-        or not is_own
-        or len(room) != len(cached)
-        or room.shape[2] < old + tokens
-        or (room.is_inference() and not torch.is_inference_mode_enabled())
-    ):
+    if room is None or room.shape[2] < old + tokens or not begins(cached, room):
         room = new.new_empty(*new.shape[:2], -(-(old + tokens) // ROOM) * ROOM, new.shape[3])
         room.narrow(2, 0, old).copy_(cached)
     room.narrow(2, old, tokens).copy_(new)
     return room.narrow(2, 0, old + tokens), room
+
+
+def begins(cached: Tensor, room: Tensor) -> bool:
+    """Whether `cached` is the beginning of `room`, and the room may be written to."""
+    is_own = room.data_ptr() == cached.data_ptr() and room.stride() == cached.stride()
+    # outside of inference mode nothing that it has made may be
+    return is_own and len(room) == len(cached) and room.is_inference() <= torch.is_inference_mode_enabled()
 
 
 class GrowingCache(DynamicCache):
