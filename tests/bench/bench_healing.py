@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What healing takes back: conversions before and after, on held-out text, one row each in healing.json.
+"""What healing takes back: healed conversions on held-out text, one row each in healing.json.
+
+What they were before is in the leaderboard, on the same windows.
 
 Run as `python tests/bench/bench_healing.py NAME=FOLDER ... --base FOLDER`; FOLDER is an exported conversion.
 A row that is there is not made again; `--table` prints what there is. Every row asks the same teacher of the
@@ -71,7 +73,6 @@ def row(name: str, folder: Path, base: Path, out: Path, healing: Mapping[str, An
     asked = Healing(source=str(folder), **healing)
     spec = JobSpec(kind="heal", model=str(base), heal=asked, evaluation=None)
     result, telling, started = out / name, Telling(), time.monotonic()
-    before = figures(folder, base)
     workspace = Workspace(work=out / f"{name}.partial", result=result)
     heal(spec, workspace, telling, NeverCancel(), load_settings())
     return {
@@ -81,7 +82,6 @@ def row(name: str, folder: Path, base: Path, out: Path, healing: Mapping[str, An
         "healing": asked.model_dump(exclude={"source"}),
         "tokens": telling.metrics["healing_tokens"],
         "best_tokens": telling.metrics["healing_best_tokens"],
-        "before": before,
         "after": figures(result, base),
     }
 
@@ -89,27 +89,23 @@ def row(name: str, folder: Path, base: Path, out: Path, healing: Mapping[str, An
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown, in the order of the rows."""
     lines = [
-        "| start | bytes per token | rate | tokens | perplexity before | after (95 %) | KL | same top token "
-        "| news before | news after (95 %) | news KL |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| start | bytes per token | rate | tokens | perplexity (95 %) | KL | same top token "
+        "| news (95 %) | news: KL |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for one in rows:
-        before, after = (one[when] for when in ("before", "after"))
-        wiki, news = (after[text] for text in TEXTS)
-        rate = one["healing"]["learning_rate"]
+        wiki, news = (one["after"][text] for text in TEXTS)
+        rate, cached = one["healing"]["learning_rate"], one["after"]["bytes"]
         lines.append(
-            f"| {one['name']} | {after['bytes']:,} | {rate:g} | {one['tokens']:,.0f} "
-            f"| {_ratio(before[TEXTS[0]])} | {_ratio(wiki, whole=True)} "
-            f"| {before[TEXTS[0]]['kl']:.3f} → {wiki['kl']:.3f} | {100 * wiki['top1']:.1f} % "
-            f"| {_ratio(before[TEXTS[1]])} | {_ratio(news, whole=True)} | {news['kl']:.3f} |"
+            f"| {one['name']} | {cached:,} | {rate:g} | {one['tokens']:,.0f} | {_ratio(wiki)} "
+            f"| {wiki['kl']:.3f} | {100 * wiki['top1']:.1f} % | {_ratio(news)} | {news['kl']:.3f} |"
         )
     return "\n".join(lines)
 
 
-def _ratio(found: Mapping[str, Any], *, whole: bool = False) -> str:
-    value, (low, high) = found["ratio"], (found["interval"][end] for end in ("low", "high"))
-    said = f"x{value:,.3f}" if value < 10 else f"x{value:,.0f}"
-    return f"{said} ({low:.3f} to {high:.3f})" if whole else said
+def _ratio(found: Mapping[str, Any]) -> str:
+    low, high = (found["interval"][end] for end in ("low", "high"))
+    return f"x{found['ratio']:.3f} ({low:.3f} to {high:.3f})"
 
 
 def main() -> None:
