@@ -7,10 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 from leaderboard.plot import draw
-from leaderboard.report import About, markdown, ratio_text
+from leaderboard.report import About, markdown
 from leaderboard.results import Failure
 from leaderboard.rows import Row
 from leaderboard.setting import QUICK, ROOT
+from leaderboard.tables import ratio_text
 from made_up_rows import make_result
 
 ABOUT = About(
@@ -31,6 +32,16 @@ BUCKETS = tuple(
 
 WEIGHTS = {"linear_parameters_before": 1000.0, "linear_parameters_after": 799.0}
 
+INTERVAL = {"ratio": 1.25, "interval": {"value": 1.25, "low": 1.2, "high": 1.3}, "kl": 0.25, "top1": 0.8}
+HEALED = [
+    {"name": name, "tokens": 300032.0, "after": dict.fromkeys(QUICK.texts, INTERVAL)}
+    for name in ("fast-0.125", "mine-0.2")
+]
+DECODED = [
+    {"name": name, "context": 8192, "batch": 8, "ms": ms, "peak": 1e9}
+    for name, ms in (("original", 300.0), ("fast", 200.0), ("original, concatenating", 800.0))
+]
+
 
 @pytest.fixture
 def page() -> str:
@@ -45,7 +56,7 @@ def page() -> str:
     refused = Failure(
         row=Row(name="mha2mla", preset="mha2mla", keep=0.125), message="no room", is_refused=True
     )
-    return markdown(ABOUT, [*results, refused], memory)
+    return markdown(ABOUT, [*results, refused], memory, HEALED, DECODED)
 
 
 def section(page: str, title: str) -> list[list[str]]:
@@ -170,3 +181,24 @@ def test_equal_rows_give_an_equal_plot() -> None:
 def test_a_broken_model_is_no_point() -> None:
     results = [make_result("fast", keep, ratio) for keep, ratio in ((0.5, 2), (0.125, math.inf))]
     assert "x2" in marks(draw(results, 23040))
+
+
+def test_a_healed_model_stands_beside_what_it_was(page: str) -> None:
+    """Its start is a row of the leaderboard; one that is not there leaves that cell open."""
+    _, known, unknown = section(page, "Healed")
+    text = ["x8.00", "x1.250 (x1.200 to x1.300)", "0.500 → 0.250"]
+    assert known == ["`fast`", "0.125", "300,032", *text, *text, "80.0 %"]
+    assert unknown[:6] == ["`mine`", "0.2", "300,032", "–", "x1.250 (x1.200 to x1.300)", "0.250"]
+
+
+def test_decode_is_beside_both_originals(page: str) -> None:
+    _, original, fast, usual = section(page, "Decode speed")
+    assert fast == ["8,192", "8", "fast", "40.0", "x1.50", "x4.00", "1,000.0"]
+    assert original[4:6] == ["x1.00", "x2.67"]
+    assert usual[4:6] == ["x0.38", "x1.00"]
+
+
+def test_what_no_benchmark_has_measured_is_no_section() -> None:
+    page = markdown(ABOUT, [])
+    assert "## Healed" not in page
+    assert "## Decode" not in page

@@ -2,12 +2,10 @@
 """`make bench`: run the rows that are missing, then write the page and its plot."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from core.devices import describe_devices
 from core.errors import WorkbenchError
@@ -16,6 +14,7 @@ from core.process import hide_progress_bars
 from core.settings import Settings
 from core.spec import Calibration
 from core.weights.demo import prepare_demo
+from leaderboard.further import stored
 from leaderboard.plot import draw
 from leaderboard.report import About, markdown
 from leaderboard.results import Failure, Result, code_version, versions
@@ -55,12 +54,11 @@ def _run(asked: argparse.Namespace) -> int:
 
 def write_page(out: Path, about: About, outcomes: Sequence[Result | Failure], store: Path) -> None:
     """leaderboard.md and images/leaderboard.svg in `out`."""
-    memory = store / "calibration_memory.json"
-    entries: list[dict[str, Any]] = json.loads(memory.read_text(encoding="utf-8")) if memory.is_file() else []
+    further = [stored(store, name) for name in ("calibration_memory", "healing", "decode")]
     (out / "images").mkdir(parents=True, exist_ok=True)
     results = [one for one in outcomes if isinstance(one, Result)]
     (out / "images" / "leaderboard.svg").write_text(draw(results, about.cached_before), encoding="utf-8")
-    (out / "leaderboard.md").write_text(markdown(about, outcomes, entries), encoding="utf-8")
+    (out / "leaderboard.md").write_text(markdown(about, outcomes, *further), encoding="utf-8")
     print(f"written: {out / 'leaderboard.md'}")
 
 

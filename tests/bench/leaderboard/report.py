@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/leaderboard.md: tables out of measured rows. Pure: results in, Markdown out."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.spec import Frozen
+from leaderboard.further import decoded, healed
 from leaderboard.results import Failure, Result
 from leaderboard.setting import MAIN_KEEP, Setting
+from leaderboard.tables import Cells, ratio_text, table
 
-Cells = Sequence[str]
 # the preset whose conversion time is the unit, and stands for the published tool
 _UNIT = "transmla"
 
@@ -32,12 +32,15 @@ def markdown(
     about: About,
     outcomes: Sequence[Result | Failure],
     calibration_memory: Sequence[Mapping[str, Any]] = (),
+    healing: Sequence[Mapping[str, Any]] = (),
+    decode: Sequence[Mapping[str, Any]] = (),
     image: str = "images/leaderboard.svg",
 ) -> str:
     """The whole page."""
     results = [one for one in outcomes if isinstance(one, Result)]
     failures = [one for one in outcomes if isinstance(one, Failure)]
     parts = [_head(about, results, image), *_budgets(about, outcomes)]
+    parts += [healed(healing, results, about.setting), decoded(decode)]
     parts += [_ablations(about, results), _positions(about, results), _times(results)]
     parts += [_predictions(about, results), _memory(calibration_memory), _failures(failures)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -56,8 +59,8 @@ def _head(about: About, results: Sequence[Result], image: str) -> str:
     return f"""# Leaderboard
 
 Written by `make bench`; do not edit. Every number on this page was measured in the run described below,
-unless it is called predicted: training-free conversions against their original. Perplexity is a ratio: x1 is
-the original, lower is better.
+unless it is called predicted: conversions against their original, training-free but for those under Healed.
+Perplexity is a ratio: x1 is the original, lower is better.
 
 - **Model** `{asked.model}`: {about.numbers_before} numbers cached per token and layer, \
 {about.cached_before:,} bytes per token; perplexity {original}.
@@ -99,7 +102,7 @@ def _budget(about: About, keep: float, outcomes: Sequence[Result | Failure]) -> 
     rows += [
         [f"`{one.row.preset}`", *["–"] * (len(head) - 1)] for one in outcomes if isinstance(one, Failure)
     ]
-    return f"## {_percent(keep - 1)} of the cache (keep {keep:g})\n\n" + _table(head, rows)
+    return f"## {_percent(keep - 1)} of the cache (keep {keep:g})\n\n" + table(head, rows)
 
 
 def _cache(about: About, result: Result) -> Cells:
@@ -146,7 +149,7 @@ def _ablations(about: About, results: Sequence[Result]) -> str:
     return (
         f"## Each stage on and off (keep {MAIN_KEEP:g})\n\n"
         "Measured as above. The fourth column is the ratio of the two perplexities on "
-        f"`{texts[0]}`: above x1 the preset's own choice is the better one.\n\n" + _table(head, rows)
+        f"`{texts[0]}`: above x1 the preset's own choice is the better one.\n\n" + table(head, rows)
     )
 
 
@@ -171,7 +174,7 @@ def _positions(about: About, results: Sequence[Result]) -> str:
         f"## By position (keep {MAIN_KEEP:g})\n\n"
         f"Measured perplexity ratio of the tokens at these positions, {asked.long_windows} "
         f"window{'s' if asked.long_windows > 1 else ''} of {asked.long_context:,} tokens of "
-        f"`{asked.long_text}`; calibrated at context {asked.calibration.context:,}.\n\n" + _table(head, rows)
+        f"`{asked.long_text}`; calibrated at context {asked.calibration.context:,}.\n\n" + table(head, rows)
     )
 
 
@@ -196,7 +199,7 @@ def _times(results: Sequence[Result]) -> str:
     return (
         f"## Time and memory of a conversion (keep {MAIN_KEEP:g})\n\n"
         "Measured in a process of its own that calibrates for itself and reuses nothing; verification in a "
-        "fresh process is included in the seconds, evaluation is not.\n\n" + _table(head, rows)
+        "fresh process is included in the seconds, evaluation is not.\n\n" + table(head, rows)
     )
 
 
@@ -229,7 +232,7 @@ def _predictions(about: About, results: Sequence[Result]) -> str:
     return (
         "## Predicted loss\n\nKL to the original in nats per token. The profile was fitted on text held back "
         "from its calibration; the range is its error on budgets that the fit did not see.\n\n"
-        + _table(head, rows)
+        + table(head, rows)
     )
 
 
@@ -241,7 +244,7 @@ def _memory(entries: Sequence[Mapping[str, Any]]) -> str:
     rows = [[_cell(entry.get(name, "–")) for name in head] for entry in entries]
     return (
         "## Calibration memory\n\nMeasured peak memory of the calibrating process: it must not grow with the "
-        "number of layers or tokens.\n\n" + _table([name.replace("_", " ") for name in head], rows)
+        "number of layers or tokens.\n\n" + table([name.replace("_", " ") for name in head], rows)
     )
 
 
@@ -270,17 +273,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def ratio_text(ratio: float) -> str:
-    """x1.083, x3.65, x19.8, x6,988: three figures, four near x1 where the third is the one that differs."""
-    if not math.isfinite(ratio):
-        return "broken"
-    if ratio < 2:
-        return f"x{ratio:.3f}"
-    return f"x{ratio:.2f}" if ratio < 10 else f"x{ratio:.1f}" if ratio < 100 else f"x{ratio:,.0f}"
-
-
-def _table(head: Cells, rows: Sequence[Cells]) -> str:
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
