@@ -34,10 +34,10 @@ def measure_kv_bytes(model: Any, tokens: int = 64) -> int:
     of them, so memory kept alive by a slice would show. Raises VerificationError when the total is not a
     multiple of `tokens`.
     """
-    is_few_bits = is_quantised(model.config)
-    # one without room for further tokens, where there is the choice
-    cache = new_cache(model) if is_few_bits else DynamicCache()
-    exact = EXACT_TOKENS if is_few_bits else 0
+    cache, exact = new_cache(model), EXACT_TOKENS
+    if isinstance(cache, DynamicCache):
+        # the same without room for further tokens
+        cache, exact = DynamicCache(), 0
     ids = torch.arange(exact + tokens, device=model.device)[None] % model.config.get_text_config().vocab_size
     total = 0
     for part in ids.split([exact, tokens] if exact else [tokens], dim=1):

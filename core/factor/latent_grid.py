@@ -32,17 +32,38 @@ def level(factors: Factors, covariance: Tensor) -> Factors:
     """
     size = _sizes(factors.down, covariance)
     size = size.clamp_min(_FAINTEST * size.max())
-    rank, keys, values = len(size), factors.k_up.shape[1], factors.v_up.shape[1]
-    cuts = sorted({rank - values, keys} - {0, rank})
-    widths = [len(part) for part in size.tensor_split(cuts)]
-    mix = torch.block_diag(*(hartley(width) for width in widths)).to(size)
+    mix = torch.block_diag(*(hartley(width) for width in _widths(factors))).to(size)
     # H is its own inverse
-    back = size[:, None] * mix
+    return _in_basis(factors, mix / size, size[:, None] * mix)
+
+
+def unmix(factors: Factors, covariance: Tensor) -> Factors:
+    """The same maps with channels that do not correlate, as an SVD gives them; it is undone by `level`.
+
+    For a latent that was mixed before: mixed once more as it is, it would be as it was before the first time.
+    """
+    spread = factors.down @ covariance @ factors.down.T
+    widths = _widths(factors)
+    starts = [sum(widths[:index]) for index in range(len(widths))]
+    blocks = [spread[at : at + width, at : at + width] for at, width in zip(starts, widths, strict=True)]
+    basis = torch.block_diag(*(torch.linalg.eigh(block).eigenvectors for block in blocks))
+    return _in_basis(factors, basis.T, basis)
+
+
+def _in_basis(factors: Factors, change: Tensor, back: Tensor) -> Factors:
+    """The latent J c for J = `change`, (r, r), whose inverse is `back`."""
+    keys, values = factors.k_up.shape[1], factors.v_up.shape[1]
+    first = len(back) - values
     return Factors(
-        mix @ (factors.down / size[:, None]),
-        factors.k_up @ back[:keys, :keys],
-        factors.v_up @ back[rank - values :, rank - values :],
+        change @ factors.down, factors.k_up @ back[:keys, :keys], factors.v_up @ back[first:, first:]
     )
+
+
+def _widths(factors: Factors) -> list[int]:
+    """Channels of the keys alone, of both, of the values alone; those of them that there are."""
+    rank, keys, values = len(factors.down), factors.k_up.shape[1], factors.v_up.shape[1]
+    cuts = sorted({rank - values, keys} - {0, rank})
+    return [end - start for start, end in zip([0, *cuts], [*cuts, rank], strict=True)]
 
 
 def grid(down: Tensor, rope: Tensor, covariance: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from core.heal.news import OF_THE_CLOCK, HealingNews
 from core.heal.precision import freeze_in
 from core.heal.preflight import Ready, prepare_healing
 from core.heal.record import write_healed_card, write_healed_record
+from core.heal.rescale import rescaled
 from core.heal.student import Student
 from core.heal.targets import joined
 from core.heal.teacher import Teacher
@@ -34,6 +36,9 @@ from core.settings import Settings
 from core.spec import JobSpec
 from core.weights.space import disk_error, is_disk_error
 from core.workspace import Workspace, own_work
+
+# trained tokens whose latents say how large a cache of few bits must be
+_RESCALE_TOKENS = 16_384
 
 
 def heal(spec: JobSpec, workspace: Workspace, sink: Sink, cancel: Cancel, settings: Settings) -> None:
@@ -164,7 +169,16 @@ class HealingJob:
         own = dict(model.named_parameters())
         for name, value in trainer.best_weights().items():
             own[name.removeprefix("language.model.")].data.copy_(value)
-        return {name: value.cpu() for name, value in merged_weights(model, names).items()}, trainer
+        weights = merged_weights(model, names) | rescaled(model, self._looked_at())
+        return {name: value.cpu() for name, value in weights.items()}, trainer
+
+    def _looked_at(self) -> Iterator[Tensor]:
+        """Windows whose latents say what few bits must hold."""
+        healing = self._ready.healing
+        count = max(1, _RESCALE_TOKENS // healing.context)
+        for part in self._ready.windows.train[:count].split(healing.windows):
+            self._cancel.check()
+            yield part.to(self._device)
 
     def _learn(self, trainer: Trainer) -> None:
         """All steps, told as they come."""

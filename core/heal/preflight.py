@@ -15,7 +15,6 @@ from core.calibrate.text import check_text
 from core.devices import choose_device
 from core.errors import ModelError, OutputError, SpecError
 from core.evaluate import is_converted
-from core.evaluate.kv_memory import is_quantised
 from core.export.record import sha256_of
 from core.heal.cache import TeacherCache, cache_fingerprint
 from core.heal.documents import check_source
@@ -74,13 +73,6 @@ def prepare_healing(spec: JobSpec, workspace: Workspace, settings: Settings, pro
     teacher = locate(spec.model, revision=spec.revision, settings=settings).folder
     config = MLAConfig.from_pretrained(source, local_files_only=True)
     _check_teacher(teacher, source, config, healing)
-    if is_quantised(config):
-        # what is learned moves the latent, and its scales would stay
-        raise ModelError(
-            f"the cache of '{source.name}' has scales for the latent it was converted with",
-            hint="heal a conversion with latent_bits 16",
-            field="heal.source",
-        )
     sizes = sizes_of(config, healing)
     check_names(source, set(sizes.names))
     check_memory(healing, config, sizes, teacher, device)

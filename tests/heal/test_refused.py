@@ -52,18 +52,6 @@ def test_a_conversion_without_its_record(
     assert "has no conversion.json" in refused(heal_spec(copy, base, words)).message
 
 
-def test_a_cache_of_few_bits(
-    refused: Refuse, converted: Path, base: Path, words: Path, tmp_path: Path
-) -> None:
-    """Its scales are those of the latent before healing."""
-    copy = shutil.copytree(converted, tmp_path / "copy")
-    config = json.loads((copy / "config.json").read_text())
-    for layer in config["mla_layers"]:
-        layer["latent_bits"] = 4
-    (copy / "config.json").write_text(json.dumps(config))
-    assert "latent_bits 16" in refused(heal_spec(copy, base, words)).hint
-
-
 def test_a_teacher_with_another_vocabulary(
     refused: Refuse, converted: Path, base: Path, words: Path, tmp_path: Path
 ) -> None:
