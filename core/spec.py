@@ -3,7 +3,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from core.errors import SpecError
 from core.further.spec import Measurements
@@ -12,6 +12,7 @@ from core.recipe import GRADED as GRADED
 from core.recipe import IDENTITY_JUNCTION
 from core.recipe import Frozen as Frozen
 from core.recipe import Recipe as Recipe
+from core.spec_help import help_for
 
 
 class Calibration(Frozen):
@@ -281,19 +282,5 @@ def parse_spec(data: dict[str, Any]) -> JobSpec:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise SpecError(
-            f"{field}: {first['msg']}", hint=_help_for(field) or "see the fields of JobSpec", field=field
-        ) from error
-
-
-def _help_for(field: str) -> str:
-    """What the innermost part of a dotted name that has a description says."""
-    model: type[BaseModel] = JobSpec
-    found = ""
-    for name in field.split("."):
-        info = model.model_fields.get(name)
-        found = (info.description or found) if info else found
-        if info is None or not isinstance(info.default, BaseModel):
-            break
-        model = type(info.default)
-    return found
+        hint = help_for(JobSpec, field) or "see the fields of JobSpec"
+        raise SpecError(f"{field}: {first['msg']}", hint=hint, field=field) from error

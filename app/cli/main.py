@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import heal, jobs, push
+from app.cli import evaluation, heal, jobs, push
 from app.cli.conversion import run_conversion
 from app.cli.options import (
     CalibrationText,
@@ -42,6 +42,7 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 cli.add_typer(jobs.cli, name="jobs")
 cli.command("push")(push.push)
 cli.command("heal")(heal.heal)
+cli.command("evaluate")(evaluation.evaluate)
 
 
 @cli.command()
@@ -242,31 +243,6 @@ def convert(
             json,
             conversion_lines(out, metrics),
         )
-
-
-@cli.command()
-def evaluate(
-    model: Model,
-    text: Annotated[
-        list[str] | None, typer.Option(help="UTF-8 file or named text; may be given again")
-    ] = None,
-    context: Annotated[int, typer.Option(help="tokens per window")] = 512,
-    windows: Annotated[int, typer.Option(help="windows, from the start of each text")] = 16,
-    base: Annotated[
-        str | None, typer.Option(help="the original model; default: the one named in conversion.json")
-    ] = None,
-    by_position: Annotated[
-        bool, typer.Option("--by-position", help="also by position in the window, for a converted model")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Perplexity of a model; for a converted one also KL, top-1 agreement, KV bytes and 95 % intervals."""
-    with reported(json):
-        from app.cli.evaluation import evaluate_model, table
-
-        texts = text or [Evaluation().text]
-        found = evaluate_model(model, base, texts, context, windows, by_position=by_position)
-        show(found, json, table(found))
 
 
 @cli.command()

@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from app.services.recipe_yaml import write_yaml
+from core.further.spec import Measurements
 from core.presets import PRESETS
 from core.spec import Calibration, Evaluation, Frozen, Healing, JobSpec, Recipe
 
@@ -42,6 +43,8 @@ def as_command(spec: JobSpec, out: str = "converted") -> str:
         return _profile_command(spec)
     if spec.heal is not None:
         return _heal_command(spec, spec.heal)
+    if spec.evaluate is not None:
+        return _evaluate_command(spec, spec.evaluate)
     if any(getattr(spec, name) is not None for name in _NO_OPTION):
         # every value of a recipe stays on its line, so none can end the text early
         start = shlex.join(["mla-workbench", "convert", "--recipe", "-", "--out", out])
@@ -69,6 +72,26 @@ def _heal_command(spec: JobSpec, healing: Healing) -> str:
     for name, value in changed.items():
         words += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
     return shlex.join(["mla-workbench", "heal", *words, "--out", "healed", "--", healing.source])
+
+
+def _evaluate_command(spec: JobSpec, asked: Measurements) -> str:
+    """The first conversion with its original as the base, or the original alone; lists one by one."""
+    first, *others = asked.conversions or (spec.model,)
+    options: list[tuple[str, Any]] = [("base", spec.model)] if asked.conversions else []
+    options += [] if spec.revision is None else [("revision", spec.revision)]
+    options += [("beside", one) for one in others]
+    options += [("text", one) for one in asked.texts or ("none",)]
+    options += [("context", one) for one in asked.contexts] + [("windows", asked.windows)]
+    options += [("retrieval", one) for one in asked.retrieval]
+    if asked.retrieval:
+        options += [("retrieval-context", one) for one in asked.retrieval_contexts]
+        options += [("samples", asked.samples), ("essay", asked.essay), ("seed", asked.seed)]
+    options += [("harness", one) for one in asked.harness]
+    finer = {"harness-folder": asked.harness_folder, "harness-limit": asked.harness_limit}
+    options += [(name, one) for name, one in finer.items() if one is not None]
+    options += [] if spec.device == "auto" else [("device", spec.device)]
+    words = [word for name, value in options for word in (f"--{name}", str(value))]
+    return shlex.join(["mla-workbench", "evaluate", *words, "--out", "evaluation", "--", first])
 
 
 def _profile_command(spec: JobSpec) -> str:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of a finished job: only what was registered can be fetched, so no name leads elsewhere."""
 
+import hashlib
 import string
 from pathlib import Path
 
 from app.services.archive import Archive, lay_out
+from app.services.card import NAME as CARD
+from app.services.card import current_card
 from app.services.errors import GoneError, NotFoundError
 from app.services.requests import find_job
 from app.services.workbench import Workbench
@@ -15,16 +18,18 @@ _PLAIN = frozenset(string.ascii_letters + string.digits + "-._")
 
 
 def files_of(workbench: Workbench, job_id: str) -> list[StoredArtefact]:
-    """Every file of the job's result; empty before it is done."""
+    """Every file of the job's result as it can be fetched now; empty before it is done."""
     find_job(workbench, job_id)
-    return workbench.store.artefacts(job_id)
+    return [_now(workbench, job_id, one)[0] for one in workbench.store.artefacts(job_id)]
 
 
 def find_file(workbench: Workbench, job_id: str, name: str) -> tuple[StoredArtefact, Path]:
     """A registered file and where it is; raises NotFoundError, or GoneError when the disk disagrees."""
-    for artefact in files_of(workbench, job_id):
+    find_job(workbench, job_id)
+    for artefact in workbench.store.artefacts(job_id):
         if artefact.name == name:
-            return artefact, _on_disk(workbench, job_id, artefact)
+            _on_disk(workbench, job_id, artefact)
+            return _now(workbench, job_id, artefact)
     raise NotFoundError(
         f"job {job_id} has no file '{name}'", hint=f"see /api/v1/jobs/{job_id}/files", field="name"
     )
@@ -43,7 +48,9 @@ def archive_of(workbench: Workbench, job_id: str) -> Archive:
             f"job {job_id} is {job.state}, there is no result yet", hint="wait until it is done"
         )
     artefacts = workbench.store.artefacts(job_id)
-    return lay_out(archive_name(job), [(one, _on_disk(workbench, job_id, one)) for one in artefacts])
+    for one in artefacts:
+        _on_disk(workbench, job_id, one)
+    return lay_out(archive_name(job), [_now(workbench, job_id, one) for one in artefacts])
 
 
 def archive_name(job: JobView) -> str:
@@ -52,7 +59,21 @@ def archive_name(job: JobView) -> str:
     return f"{stem.strip('.-') or 'model'}-mla-{job.id}"
 
 
-def _on_disk(workbench: Workbench, job_id: str, artefact: StoredArtefact) -> Path:
+def _now(workbench: Workbench, job_id: str, artefact: StoredArtefact) -> tuple[StoredArtefact, Path]:
+    """The file as registered, or the model card with what was measured since."""
+    path = workbench.result_folder(job_id) / artefact.name
+    if artefact.name != CARD or not path.is_file():
+        return artefact, path
+    card = current_card(workbench, job_id, path)
+    if card == path:
+        return artefact, path
+    content = card.read_bytes()
+    changes = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return artefact.model_copy(update=changes), card
+
+
+def _on_disk(workbench: Workbench, job_id: str, artefact: StoredArtefact) -> None:
+    """Raise GoneError unless the registered file is there as it was written."""
     folder = workbench.result_folder(job_id).resolve()
     path = (folder / artefact.name).resolve()
     if not path.is_relative_to(folder) or not path.is_file() or path.stat().st_size != artefact.size:
@@ -61,4 +82,3 @@ def _on_disk(workbench: Workbench, job_id: str, artefact: StoredArtefact) -> Pat
             hint="run the conversion again; its result folder was changed or removed",
             field="name",
         )
-    return path

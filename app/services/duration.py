@@ -31,6 +31,8 @@ _ALLOCATION_HELD_BACK = 2
 # looking at the inputs of linear layers takes as long as the rest of the calibration
 _WITH_LINEARS = 2
 _ALLOCATION_WINDOWS = _ALLOCATION_HELD_BACK * 4
+# writing an answer and weighing its choices, in tokens read meanwhile: 600 to 900 on the demo for one number
+_ANSWER_TOKENS = 1_000
 # a profile factorises every layer for several numbers of rotary dims, and refits and tries eight budgets
 _PROFILE_BUDGETS = 8
 _PROFILE_CUBES = 4 * _LAYER_CUBES
@@ -102,11 +104,12 @@ def _profile_work(spec: JobSpec, facts: ModelFacts) -> float:
 
 
 def _evaluation_work(asked: Measurements, facts: ModelFacts) -> float:
-    """Original and conversion read every window, every model every question."""
-    per_token = max(0, facts.parameters - (0 if facts.is_tied else facts.vocab_size * facts.hidden_size))
-    texts = 2 * len(asked.texts) * asked.windows * sum(asked.contexts) * max(1, len(asked.conversions))
-    asks = len(asked.retrieval) * asked.samples * sum(asked.retrieval_contexts)
-    return float(per_token * (texts + asks * (1 + len(asked.conversions))))
+    """Original and conversion read every window, every model every question; lm-eval is left out."""
+    models = 1 + len(asked.conversions)
+    texts = len(asked.texts) * asked.windows * sum(asked.contexts) * (2 * len(asked.conversions) or 1)
+    questions = len(asked.retrieval) * asked.samples
+    read = sum(size + _ANSWER_TOKENS for size in asked.retrieval_contexts)
+    return float(params_of(facts) * (texts + questions * read * models))
 
 
 def _conversion_work(spec: JobSpec, facts: ModelFacts, calibrates: bool) -> float:

@@ -2,18 +2,20 @@
 """Evaluation jobs: what one may ask for, and what finished ones say of a conversion."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from app.services.roots import JOB, check_model_path, check_text_path
-from app.services.text_names import resolve
+from app.services.roots import JOB, check_model_path
+from app.services.upload_list import uploaded_for
+from app.services.uploads import path_of
 from app.services.workbench import Workbench
-from core.calibrate.text import check_text
 from core.chat.naming import folder_of
-from core.errors import ModelError, SpecError
+from core.errors import ModelError, SpecError, TextError
 from core.events import Source
+from core.facts import ModelFacts
 from core.further.spec import Measurements
 from core.spec import Frozen, JobSpec
 from core.store.views import JobView, State
@@ -40,14 +42,19 @@ class MeasuredRow(Frozen):
     values: tuple[Span | None, ...] = Field(description="one for each conversion")
 
 
+def has_harness() -> bool:
+    """Whether lm-eval is installed; it is not imported."""
+    return find_spec("lm_eval") is not None
+
+
 def check_evaluation(workbench: Workbench, spec: JobSpec) -> None:
-    """Raise the WorkbenchError that names the fix; weights and lengths of texts are checked by the worker."""
+    """Raise the WorkbenchError that names the fix; weights and lengths of files are checked by the worker."""
     asked, settings = spec.evaluate, workbench.settings
     if asked is None:
         raise SpecError(
             "an evaluation job says what to measure", hint="give `evaluate` its texts", field="evaluate"
         )
-    workbench.facts.read(spec.model, spec.revision, settings)
+    facts = workbench.facts.read(spec.model, spec.revision, settings)
     for name in asked.conversions:
         check_model_path(settings, name)
         folder = folder_of(name, settings) if name.startswith(JOB) else Path(name).expanduser()
@@ -57,11 +64,40 @@ def check_evaluation(workbench: Workbench, spec: JobSpec) -> None:
                 hint="name folders this workbench wrote, or job:ID of finished conversions",
                 field="evaluate.conversions",
             )
-    for name in (*asked.texts, *([asked.essay] if asked.retrieval else [])):
-        check_text_path(settings, name, "evaluate.texts")
-        check_text(resolve(settings, name, "evaluate.texts"))
+    workbench.texts.check_measured(asked, settings)
+    if asked.harness and not has_harness():
+        raise SpecError(
+            "lm-eval is not installed",
+            hint="run \"pip install 'mla-workbench[eval]'\" and start again, or leave its tasks out",
+            field="evaluate.harness",
+        )
     if asked.harness_folder is not None:
         check_model_path(settings, asked.harness_folder)
+    _check_lengths(workbench, asked, facts)
+
+
+def _check_lengths(workbench: Workbench, asked: Measurements, facts: ModelFacts) -> None:
+    """Windows within the positions that are learned, and within the uploads, whose tokens are known."""
+    sizes = {"evaluate.contexts": asked.contexts if asked.texts else ()}
+    sizes["evaluate.retrieval_contexts"] = asked.retrieval_contexts if asked.retrieval else ()
+    for field, contexts in sizes.items():
+        longest = max(contexts, default=0)
+        if not facts.rotary_dim and longest > facts.max_context:
+            raise ModelError(
+                f"{longest:,} tokens are beyond the {facts.max_context:,} positions this model has learned",
+                hint=f"use {facts.max_context:,} or less",
+                field=field,
+            )
+    need = asked.windows * max(asked.contexts, default=0)
+    for text in uploaded_for(workbench, facts.folder):
+        is_short = text.tokens_are == "counted" and (text.tokens or 0) < need
+        if is_short and {text.value, str(path_of(workbench.settings, text))} & {*asked.texts}:
+            raise TextError(
+                f"{text.name} has {text.tokens:,} tokens, {asked.windows} windows of "
+                f"{max(asked.contexts):,} need {need:,}",
+                hint="use fewer or shorter windows, or a longer text",
+                field="evaluate.windows",
+            )
 
 
 def evaluations(workbench: Workbench, job_ids: Sequence[str]) -> list[JobView]:

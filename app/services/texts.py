@@ -9,6 +9,7 @@ from app.services.text_names import resolve
 from core.calibrate.pictures import check_calibration
 from core.calibrate.text import NAMED, check_text, existing_file, text_parts
 from core.errors import TextError
+from core.further.spec import Measurements
 from core.heal.documents import check_source
 from core.heal.mix import Source, read_mix
 from core.settings import Settings
@@ -46,6 +47,13 @@ class TextCache:
             check_text_path(settings, one.name, "heal.text")
             name = resolve(settings, one.name, "heal.text")
             self._check_one(name, "heal.text", check_lesson, healing.text_field)
+
+    def check_measured(self, asked: Measurements, settings: Settings) -> None:
+        """As `check`, for the texts of an evaluation."""
+        essay = [("evaluate.essay", asked.essay)] if asked.retrieval else []
+        for field, name in (*(("evaluate.texts", one) for one in asked.texts), *essay):
+            check_text_path(settings, name, field)
+            self._check_one(resolve(settings, name, field), field, check_text)
 
     def _check_one(self, name: str, field: str, check: Callable[[str], None], about: str = "") -> None:
         """`about` is what `check` depends on beside the text."""

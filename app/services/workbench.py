@@ -8,6 +8,7 @@ from app.services.bell import WebBell
 from app.services.crowd import Crowd
 from app.services.facts import FactsCache
 from app.services.model_sources import ModelSources
+from app.services.overlaps import Overlaps
 from app.services.predictions import ProfileCache
 from app.services.push_state import Pushes
 from app.services.recent import Recent
@@ -29,6 +30,7 @@ class Workbench:
     texts: TextCache = field(default_factory=TextCache)
     tokens: TokenCounts = field(default_factory=TokenCounts)
     sources: ModelSources = field(default_factory=ModelSources)
+    overlaps: Overlaps = field(default_factory=Overlaps)
     recent: Recent = field(default_factory=Recent)
     # walking a folder of many jobs takes longer than reading rows, and disks fill slowly
     disk: Recent = field(default_factory=lambda: Recent(10.0))

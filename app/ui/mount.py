@@ -14,7 +14,8 @@ from fastapi import FastAPI
 from app.services.incoming import MEGABYTE
 from app.services.workbench import Workbench
 from app.ui.components.shell import foot
-from app.ui.pages import chat, compare, glossary, heal, job, jobs, models, new, sweep
+from app.ui.pages import chat, compare, evaluate, glossary, heal, job, jobs, models, new, report, sweep
+from app.ui.report_file import add_report_file
 from app.ui.strings import PRODUCT
 from app.ui.theme import FAVICON, make_theme, scripts, style_sheet
 
@@ -24,6 +25,8 @@ _PAGES: tuple[tuple[str, str, _Build], ...] = (
     ("Jobs", "jobs", jobs.build),
     ("Job", "job", job.build),
     ("Heal", "heal", heal.build),
+    ("Evaluate further", "evaluate", evaluate.build),
+    ("Report", "report", report.build),
     ("Sweep", "sweep", sweep.build),
     ("Models", "models", models.build),
     ("Compare", "compare", compare.build),
@@ -47,6 +50,7 @@ def make_page(workbench: Workbench) -> gr.Blocks:
 
 def mount_page(app: FastAPI, workbench: Workbench) -> FastAPI:
     """Serve the page at / of `app`."""
+    add_report_file(app, workbench)
     with warnings.catch_warnings():
         # every application with several pages is told that it has no server-side rendering; we want none
         warnings.filterwarnings("ignore", message="SSR mode is not supported", category=UserWarning)

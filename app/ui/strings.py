@@ -190,3 +190,39 @@ HEALING_ABOUT = (
     "The original teaches the converted model: after every token it compares what both expect next, and the "
     "converted model learns to agree. The cache stays as small as it is."
 )
+
+# evaluating further
+RETRIEVAL_WORDS: Mapping[str, str] = {
+    "single-noise": "one number in repeated noise",
+    "single-essay": "one number in an essay",
+    "multikey": "one of four numbers",
+    "multikey-needles": "one among hundreds of numbers",
+    "multivalue": "four numbers of one name",
+    "multiquery": "four numbers of four names",
+    "variable-tracking": "chains of variables",
+    "common-words": "the most common words",
+}
+MEASUREMENT_TITLES: Mapping[str, str] = {
+    "contexts": "Tokens per window",
+    "windows": "Windows",
+    "retrieval_contexts": "Tokens per question",
+    "samples": "Questions",
+    "seed": "Seed",
+    "harness": "Tasks of lm-eval",
+    "harness_limit": "Questions of lm-eval",
+    "harness_folder": "Folder of tasks",
+}
+EVALUATION_ABOUT = (
+    "How good is it on other texts, far from the start, and at finding what stands far back? Measured on the "
+    "original and the conversions alike, with intervals and a paired test."
+)
+NO_HARNESS = (
+    "Tasks of lm-eval (the paper's commonsense ones, LongBench) need the extra: "
+    "<code>pip install 'mla-workbench[eval]'</code>, then start the workbench again."
+)
+
+# the report
+REPORT_ABOUT = (
+    "What is known of this conversion and how it is known, with sample sizes and 95 % intervals; what is not "
+    "known stands in a section of its own. Text and tables are made from the record and conversion.json."
+)

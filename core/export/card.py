@@ -10,6 +10,8 @@ from core.decode_cost import decode_flops
 from core.export.card_words import limits, stage_table
 from core.export.licence import licence_of
 from core.facts import ModelFacts
+from core.further.markdown import texts_table
+from core.further.own import own_row
 from core.planning import Plan
 from core.presets import PRESETS
 from core.spec import JobSpec
@@ -179,42 +181,27 @@ def _calibration(spec: JobSpec, metrics: Mapping[str, float]) -> str:
 
 
 def quality_rows(metrics: Mapping[str, float]) -> str:
-    """The rows of the table on quality; none when it was not measured."""
+    """The row of the table on quality; none when it was not measured."""
     if "perplexity" not in metrics:
         return ""
-    ratio = f"| perplexity, converted / original | 1 | {metrics['perplexity_ratio']:.3f}"
-    agreement = f"| same most likely token | 100 % | {100 * metrics['top1_agreement']:.1f} %"
-    return (
-        f"| perplexity | {metrics['perplexity_base']:.2f} | {metrics['perplexity']:.2f} |\n"
-        f"{ratio}{_span(metrics, 'perplexity_ratio', '{:.3f}')} |\n"
-        f"| KL divergence to the original, nats per token | 0 | {metrics['kl_to_base']:.3f}"
-        f"{_span(metrics, 'kl_to_base', '{:.3f}')} |\n"
-        f"{agreement}{_span(metrics, 'top1_agreement', '{:.1%}')} |\n"
-    )
-
-
-def _span(metrics: Mapping[str, float], name: str, form: str) -> str:
-    """The ends of the interval; nothing where one window was measured."""
-    if f"{name}_low" not in metrics:
-        return ""
-    low, high = (form.format(metrics[f"{name}_{end}"]).replace("%", " %") for end in ("low", "high"))
-    return f" ({low} to {high})"
+    return f"| perplexity | {metrics['perplexity_base']:.2f} | {metrics['perplexity']:.2f} |\n"
 
 
 def quality_words(spec: JobSpec, metrics: Mapping[str, float]) -> str:
-    """What the quality was measured on."""
-    if "perplexity" not in metrics or spec.evaluation is None:
+    """What was measured on which sample, as in every evaluation (core/further/markdown.py)."""
+    row = own_row("this model", spec.evaluation, metrics)
+    if row is None or spec.evaluation is None:
         return "The quality was not measured.\n"
     held_out = spec.evaluation
     said = (
-        f"Quality was measured on {int(metrics['evaluation_tokens']):,} tokens of "
-        f"{named_text(held_out.text)}, in {held_out.windows} windows of {held_out.context} tokens, original "
-        "and converted on the same ones.\n"
+        f"Quality was measured on {row['tokens']:,} tokens of {named_text(held_out.text)}, in "
+        f"{held_out.windows} windows of {held_out.context} tokens, original and converted on the same "
+        f"ones.\n\n{texts_table([row | {'text': named_text(held_out.text)}])}"
     )
-    if "p_value" not in metrics:
+    if row["paired"] is None:
         return said
     return said + (
-        "In brackets are 95 % intervals (Student's t over the windows of this text). That both models are "
+        "\nIn brackets are 95 % intervals (Student's t over the windows of this text). That both models are "
         f"equally good\nthere has p = {metrics['p_value']:.2g} (paired test by flipped signs of the windows' "
         "differences).\n"
     )

@@ -27,8 +27,9 @@ def limits(spec: JobSpec, plan: Plan, is_measured: bool) -> str:
     lines = []
     if is_measured and spec.evaluation is not None:
         lines.append(
-            f"The quality figures hold for {spec.evaluation.text} at {spec.evaluation.context} tokens. Other "
-            "texts, languages and longer contexts were not measured, and usually lose more."
+            f"The quality figures hold for {spec.evaluation.text} at {spec.evaluation.context} tokens. What "
+            "stands in no table of this card, other texts, languages and longer contexts, was not measured, "
+            "and usually loses more."
         )
     else:
         lines.append("Measure it on your own text before you use it: nothing is known of its quality.")

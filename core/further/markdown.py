@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of an evaluation as Markdown: ready to stand in a model card."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-_HOW = """Figures in brackets are 95 % intervals: Student's t over the windows of a text, Wilson's for shares
+HOW = """Figures in brackets are 95 % intervals: Student's t over the windows of a text, Wilson's for shares
 of questions, Newcombe's for differences on the same questions. p is that of a paired test (flipped signs)
 that the converted model is as good as the original on these windows or questions; of n pairs it is never
 below 2 / 2^n.
@@ -16,20 +16,45 @@ answers that stand in what the model writes, chosen how often the right answer i
 
 def as_markdown(report: Mapping[str, Any]) -> str:
     """One table for each kind of measurement that was made."""
-    parts = [f"# Evaluation against {_named(report['base'])}\n", _HOW]
+    return "\n".join([f"# Evaluation against {_named(report['base'])}\n", HOW, *sections(report)])
+
+
+def sections(report: Mapping[str, Any], level: int = 2) -> list[str]:
+    """Heading, of that level, and table of each kind of measurement: for a report, or for a model card."""
+    parts: list[str] = []
+    mark = "#" * level
     if report["texts"]:
-        parts += ["## Texts\n", _texts(report["texts"])]
+        parts += [f"{mark} Texts\n", texts_table(report["texts"])]
+    if any(len(row.get("by_position") or ()) > 1 for row in report["texts"]):
+        parts += [f"{mark} By position in the window\n", _positions(report["texts"])]
     if report["retrieval"]:
-        parts += ["## Retrieval\n", _RETRIEVAL, _retrieval(report["retrieval"])]
+        parts += [f"{mark} Retrieval\n", _RETRIEVAL, _retrieval(report["retrieval"])]
     if report["harness"]:
-        parts += ["## lm-eval\n", _harness(report["harness"])]
-    return "\n".join(parts)
+        parts += [f"{mark} lm-eval\n", _harness(report["harness"])]
+    return parts
 
 
-def _texts(rows: list[dict[str, Any]]) -> str:
+def texts_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Both models on every text, with samples, intervals and the paired test."""
     head = "| model | text | sample | perplexity ratio | KL, nats | same top token | p |\n"
     head += "|---|---|---|--:|--:|--:|--:|\n"
     return head + "".join(_text_line(row) for row in rows)
+
+
+def _positions(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Where it stops being trustworthy; of windows with one bucket the table of texts says as much."""
+    head = "| model | text | tokens of the window | predicted | perplexity ratio | KL, nats |\n"
+    head += "|---|---|---|--:|--:|--:|\n"
+    lines = []
+    for row in rows:
+        buckets = row.get("by_position") or ()
+        for one in buckets if len(buckets) > 1 else ():
+            ratio = span({"value": one["ratio"], "low": one["ratio_low"], "high": one["ratio_high"]})
+            lines.append(
+                f"| {_named(row['model'])} | {_named(row['text'])} | {one['from']:,} to {one['to']:,} | "
+                f"{one['tokens']:,} | {ratio} | {one['kl_to_base']:.3f} |\n"
+            )
+    return head + "".join(lines)
 
 
 def _text_line(row: Mapping[str, Any]) -> str:

@@ -10,10 +10,12 @@ from playwright.sync_api import Browser, expect
 
 from app.services.requests import submit
 from core.events import Figure, Progress, StageStarted
+from core.further.spec import Measurements
 from core.heal.curve import Curve, HeldOutPoint, TrainPoint
 from core.spec import JobSpec
 from tests.app.browsing import Site, running_site
 from tests.app.conftest import LAYERS, finish_job
+from tests.app.evaluation_rows import every_table
 from tests.browser import DESKTOP, PHONE, open_page
 
 pytestmark = pytest.mark.browser
@@ -37,6 +39,7 @@ def site(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         store.fail(job_id, job_id, "killed (signal 9)", "use less memory", "the last line", 1_000_000)
         store.submit(JobSpec())
         start_healing(site)
+        evaluate(site)
         yield site
 
 
@@ -54,17 +57,33 @@ def start_healing(site: Site) -> None:
         assert site.bench.store.record(job.id, "healer", event)
 
 
+def evaluate(site: Site) -> None:
+    """A finished evaluation of the jobs that are done, with every kind of table."""
+    store = site.bench.store
+    names = tuple(f"job:{job.id}" for job in store.list() if job.state == "done")
+    job = store.submit(JobSpec(kind="evaluate", evaluate=Measurements(conversions=names)))
+    store.claim(job.id, "evaluator", 10_000)
+    assert store.record(job.id, "evaluator", Figure(name="evaluation", data=every_table(names)))
+    assert store.enter_verifying(job.id, "evaluator")
+    assert store.finish(job.id, "evaluator", [], 1)
+
+
 def addresses(site: Site) -> dict[str, str]:
     """Every page by name, in the states that look different."""
-    jobs = {job.state.value: job.id for job in site.bench.store.list() if job.spec.heal is None}
-    (healing,) = (job.id for job in site.bench.store.list() if job.spec.heal)
-    done = [job.id for job in site.bench.store.list() if job.state == "done"]
+    known = site.bench.store.list()
+    jobs = {job.state.value: job.id for job in known if job.spec.kind == "convert"}
+    (healing,) = (job.id for job in known if job.spec.heal)
+    (evaluation,) = (job.id for job in known if job.spec.evaluate)
+    done = [job.id for job in known if job.state == "done" and job.spec.makes_model]
     one_each = {f"{state} job": f"/job?id={job_id}" for state, job_id in jobs.items()}
     return one_each | {
         "new": "/",
         "jobs": "/jobs",
         "healing": f"/job?id={healing}",
         "form of a healing": f"/heal?job={done[0]}",
+        "form of an evaluation": f"/evaluate?job={done[0]}",
+        "report": f"/report?job={done[0]}",
+        "evaluation": f"/job?id={evaluation}",
         "models": "/models",
         "demo": "/models?model=demo",
         "compare": f"/compare?jobs={','.join(done)}",

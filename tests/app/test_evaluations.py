@@ -19,32 +19,9 @@ from core.events import Figure
 from core.further.spec import Measurements
 from core.spec import JobSpec
 from tests.app.conftest import finish_job
+from tests.app.evaluation_rows import retrieval_row, span, text_row
 
 FILES = {"config.json": b"{}"}
-
-
-def span(value: float, spread: float) -> dict[str, float]:
-    return {"value": value, "low": value - spread, "high": value + spread}
-
-
-def text_row(model: str, ratio: float) -> dict[str, Any]:
-    paired = {
-        "windows": 8,
-        "level": 0.95,
-        "perplexity_ratio": span(ratio, 0.02),
-        "loss_difference": span(0.1, 0.02),
-        "kl_to_base": span(0.12, 0.01),
-        "top1_agreement": span(0.8, 0.03),
-        "p_value": 0.0078125,
-    }
-    figures = {"perplexity": 20 * ratio, "perplexity_base": 20.0, "kl_to_base": 0.12, "top1_agreement": 0.8}
-    about = {"model": model, "text": "news", "context": 2048, "windows": 8, "tokens": 16376}
-    return {**about, **figures, "paired": paired, "by_position": []}
-
-
-def retrieval_row(model: str, score: float, **more: Any) -> dict[str, Any]:
-    row = {"model": model, "task": "multikey", "context": 1024, "samples": 20, "chance": 0.125}
-    return row | {"match": span(score, 0.1), "choice": span(score, 0.1)} | more
 
 
 @pytest.fixture

@@ -32,16 +32,20 @@ def _layer(rank: int, groups: int, rope: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def converted(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """converted("bfloat16") -> folder of a latent model stored in that dtype, layers of different widths."""
+def converted(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """converted("bfloat16") -> folder of a latent model stored in that dtype, layers of different widths.
 
-    def make(dtype: str) -> Path:
+    Of the tiny checkpoint, or of another one with as many layers or fewer.
+    """
+
+    def make(dtype: str, original: Path = tiny_checkpoint) -> Path:
         folder = tmp_path_factory.mktemp(f"mla-{dtype}")
-        base_config = json.loads((tiny_checkpoint / "config.json").read_text(encoding="utf-8"))
-        config = MLAConfig(base_config=base_config, mla_layers=[_layer(*widths) for widths in WIDTHS])
+        base_config = json.loads((original / "config.json").read_text(encoding="utf-8"))
+        widths = WIDTHS[: base_config["num_hidden_layers"]]
+        config = MLAConfig(base_config=base_config, mla_layers=[_layer(*one) for one in widths])
         torch.manual_seed(1)
         MLAForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
-        for file in tiny_checkpoint.glob("tokenizer*"):
+        for file in original.glob("tokenizer*"):
             shutil.copy(file, folder)
         return folder
 

@@ -116,10 +116,10 @@ def metric_table(comparison: Comparison) -> str:
     """Every figure; the best of a row is marked in words as well as in colour."""
     rows = "".join(_metric_row(comparison, row) for row in comparison.metrics)
     note = "" if comparison.is_same_text else f'<p class="caption">{NOT_THE_SAME_TEXT}</p>'
-    letters = "".join(f"<th>{_letter(index)}</th>" for index in range(len(comparison.jobs)))
+    letters = {LETTERS[index]: _letter(index) for index in range(len(comparison.jobs))}
     further = measured_table(comparison.measured, letters)
     if further:
-        further = f"<h2>Measured further</h2>{further}"
+        further = f'<h2 class="further">Measured further</h2>{further}'
     return framed("compare", rows, head=_head(comparison, "", original=True)) + note + further
 
 

@@ -17,10 +17,8 @@ def copy_as(spec: JobSpec | None, origin: str) -> str:
     """Blocks that open on demand, with `origin` as the server's address; empty without a spec."""
     if spec is None:
         return ""
-    # an evaluation job measures more than one command does
-    command = [] if spec.evaluate is not None else [("CLI", as_command(spec))]
     blocks = (
-        *command,
+        ("CLI", as_command(spec)),
         ("curl", as_curl(spec, origin)),
         ("YAML", as_yaml(spec)),
         ("JSON", as_recipe(spec)),

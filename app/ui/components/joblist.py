@@ -92,7 +92,7 @@ def _acts(job: JobView, disk: JobBytes | None) -> str:
 
 def clone_address(job: JobView) -> str:
     """The form with what this job was asked for; empty for a kind that has none."""
-    forms = {"convert": "/?from=", "heal": "/heal?clone="}
+    forms = {"convert": "/?from=", "heal": "/heal?clone=", "evaluate": "/evaluate?clone="}
     return f"{forms[job.spec.kind]}{escape(job.id)}" if job.spec.kind in forms else ""
 
 

@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 from app.services.evaluations import MeasuredRow, Span
 from app.ui.components.chips import source, term
-from app.ui.components.tables import framed
+from app.ui.components.tables import framed, labelled
 from app.ui.format import integer, number, percent, ratio, size
 from core.store.views import StoredArtefact
 
-_HOW = (
+HOW = (
     "Small figures are 95 % intervals: Student's t over windows, Wilson's for shares of questions. p is that "
     "of a paired test that the converted model is as good as the original: of n pairs at least 2 / 2^n."
 )
@@ -27,29 +27,41 @@ def evaluation_tables(report: Mapping[str, Any]) -> str:
     """The figure "evaluation" of a job; empty without one."""
     if not report:
         return ""
+    texts, retrieval, harness = (report[kind] for kind in ("texts", "retrieval", "harness"))
     parts = [
-        _table("Texts", _TEXT_HEAD, [_text_cells(row) for row in report["texts"]]),
-        _table("Retrieval", _RETRIEVAL_HEAD, [_retrieval_cells(row) for row in report["retrieval"]]),
-        _table("lm-eval", _HARNESS_HEAD, [_harness_cells(row) for row in report["harness"]]),
+        _table("Texts", _TEXT_HEAD, [(row, _text_cells(row)) for row in texts]),
+        _table("By position in the window", _POSITION_HEAD, _position_rows(texts)),
+        _table("Retrieval", _RETRIEVAL_HEAD, [(row, _retrieval_cells(row)) for row in retrieval]),
+        _table("lm-eval", _HARNESS_HEAD, [(row, _harness_cells(row)) for row in harness]),
     ]
-    return "".join(parts) + f'<p class="caption">{_HOW}</p>'
+    return "".join(parts) + f'<p class="caption">{HOW}</p>'
 
 
-def measured_table(rows: Sequence[MeasuredRow], head: str) -> str:
-    """The same figures of several conversions; `head` are the cells of their names."""
+def measured_table(rows: Sequence[MeasuredRow], names: Mapping[str, str]) -> str:
+    """The same figures of several conversions; `names` in words -> what stands in the head for each."""
     if not rows:
         return ""
     body = "".join(
         f"<tr><th>{escape(row.about)}<br>{_figure_name(row.figure)}{source(row.source)}</th>"
-        f"<td>{escape(row.sample)}</td>"
-        + "".join(f"<td>{_shown(row.figure, one)}</td>" for one in row.values)
+        f"{labelled('sample', escape(row.sample))}"
+        + "".join(
+            labelled(name, _shown(row.figure, one)) for name, one in zip(names, row.values, strict=True)
+        )
         for row in rows
     )
-    table = framed("compare", body, head=f"<tr><td></td><th>sample</th>{head}</tr>")
-    return f'{table}<p class="caption">{_HOW}</p>'
+    head = "".join(f"<th>{shown}</th>" for shown in names.values())
+    table = framed("spans", body, head=f"<tr><td></td><th>sample</th>{head}</tr>")
+    return f'{table}<p class="caption">{HOW}</p>'
 
 
 _TEXT_HEAD = ("model", "text", "sample", "perplexity", *(label for label, _ in _SHOW.values()), "p")
+_POSITION_HEAD = (
+    "model",
+    "text",
+    "tokens of the window",
+    "predicted",
+    *(label for label, _ in _SHOW.values()),
+)
 _RETRIEVAL_HEAD = ("model", "task", "sample", "written", "to original", "chosen", "to original", "by chance")
 _HARNESS_HEAD = ("model", "task", "sample", "metric", "score", "to original")
 
@@ -75,15 +87,25 @@ def evaluation_downloads(job_id: str, files: Sequence[StoredArtefact]) -> str:
     )
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(title: str, head: Sequence[str], rows: Sequence[tuple[Mapping[str, Any], list[str]]]) -> str:
+    """Cells beside the row they are of; where rows say which job measured them that is the last column."""
     if not rows:
         return ""
-    top = "".join(f"<th>{one}</th>" for one in head)
-    body = "".join(
-        f"<tr><th>{first}</th>" + "".join(f"<td>{cell}</td>" for cell in others) + "</tr>"
-        for first, *others in rows
-    )
-    return f"<h3>{title} {source('measured')}</h3>" + framed("quality", body, head=f"<tr>{top}</tr>")
+    has_jobs = "job" in rows[0][0]
+    labels = (*head, "measured by") if has_jobs else head
+    body = ""
+    for row, cells in rows:
+        first, *others = [*cells, _model(f"job:{row['job']}")] if has_jobs else cells
+        named = zip(labels[1:], others, strict=True)
+        body += f"<tr><th>{first}</th>{''.join(_cell(label, cell) for label, cell in named)}</tr>"
+    top = "".join(f"<th>{one}</th>" for one in labels)
+    return f"<h3>{title} {source('measured')}</h3>" + framed("spans", body, head=f"<tr>{top}</tr>")
+
+
+def _cell(label: str, value: str) -> str:
+    """On a narrow screen, where there is no head, it says what it is; left out there when empty."""
+    plain = label.partition(">")[2].partition("<")[0] if label.startswith("<") else label
+    return labelled(plain, value)
 
 
 def _text_cells(row: Mapping[str, Any]) -> list[str]:
@@ -99,11 +121,28 @@ def _text_cells(row: Mapping[str, Any]) -> list[str]:
     return [*cells, *spans, f"{paired['p_value']:.2g}"]
 
 
+def _position_rows(
+    rows: Sequence[Mapping[str, Any]],
+) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """Only of windows that are longer than the first bucket: of those the text's own row says it all."""
+    found = []
+    for row in rows:
+        buckets = row.get("by_position") or ()
+        for one in buckets if len(buckets) > 1 else ():
+            about = [_model(row["model"]), _model(row["text"])]
+            place = [f"{integer(one['from'])} to {integer(one['to'])}", integer(one["tokens"])]
+            change = {"value": one["ratio"], "low": one["ratio_low"], "high": one["ratio_high"]}
+            figures = [number(one["kl_to_base"]), _percent(one["top1_agreement"])]
+            found.append((row, [*about, *place, _span(change, ratio), *figures]))
+    return found
+
+
 def _retrieval_cells(row: Mapping[str, Any]) -> list[str]:
+    seed = f"<small>seed {row['seed']}</small>" if "seed" in row else ""
     return [
         _model(row["model"]),
         escape(row["task"]),
-        f"{row['samples']} × {integer(row['context'])} tokens",
+        f"{row['samples']} × {integer(row['context'])} tokens{seed}",
         _span(row["match"], _percent),
         _apart(row.get("match_to_base")),
         _span(row["choice"], _percent),
@@ -141,7 +180,7 @@ def _shown(figure: str, span: Span | None) -> str:
     show = _SHOW[figure][1] if figure in _SHOW else number
     if figure.startswith(("written", "chosen")):
         show = _percent
-    return "–" if span is None else _span(span.model_dump(), show)
+    return "" if span is None else _span(span.model_dump(), show)
 
 
 def _model(name: str) -> str:

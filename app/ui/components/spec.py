@@ -15,14 +15,17 @@ from core.widths import PRE_ROPE
 
 def spec_list(spec: JobSpec) -> str:
     """Every choice that shaped the result."""
+    return _listed(spec_pairs(spec))
+
+
+def spec_pairs(spec: JobSpec) -> list[tuple[str, str]]:
+    """Name and words of every choice that shaped the result."""
     model = ("Model", spec.model + (f" @ {spec.revision}" if spec.revision else ""))
     if spec.kind == "profile":
         read = f"{spec.calibration.text}, {integer(spec.calibration.tokens)} tokens"
-        return _listed([model, ("Kind", "profile"), ("Calibration", read), ("Device", spec.device)])
+        return [model, ("Kind", "profile"), ("Calibration", read), ("Device", spec.device)]
     if spec.evaluate is not None:
-        return _listed(
-            [model, ("Kind", "evaluation"), *_measurements(spec.evaluate), ("Device", spec.device)]
-        )
+        return [model, ("Kind", "evaluation"), *_measurements(spec.evaluate), ("Device", spec.device)]
     pairs = [
         model,
         *(_healing(spec.heal) if spec.heal else ()),
@@ -36,7 +39,7 @@ def spec_list(spec: JobSpec) -> str:
     ]
     if spec.rope_pairs is not None:
         pairs.append(("Pairs that keep RoPE", "chosen one by one"))
-    return _listed(pairs)
+    return pairs
 
 
 def _healing(healing: Healing) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.services.downloads import files_of
 from app.services.errors import NotFoundError
 from app.services.evaluations import measured_rows
 from app.services.healing_source import job_healed
@@ -104,7 +105,7 @@ def _measured(workbench: Workbench, job: JobView, report: Mapping[str, Any]) -> 
     """What an evaluation found; on a conversion's page, what evaluations found of it."""
     if job.spec.kind == "evaluate":
         return evaluation_tables(report)
-    return measured_table(measured_rows(workbench, [job.id]), "<th>this conversion</th>")
+    return measured_table(measured_rows(workbench, [job.id]), {"this one": "this one"})
 
 
 def _sheet() -> gr.Column:
@@ -113,7 +114,7 @@ def _sheet() -> gr.Column:
 
 def _fill(workbench: Workbench, job_id: str) -> list[Any]:
     metrics, job = results.by_name(workbench.store.metrics(job_id)), find_job(workbench, job_id)
-    kind, files = job.spec.kind, workbench.store.artefacts(job_id)
+    kind, files = job.spec.kind, files_of(workbench, job_id)
     figures = workbench.store.figures(job_id)
     report = figures.get("evaluation", {})
     measured = _measured(workbench, job, report)

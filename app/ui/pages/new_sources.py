@@ -97,6 +97,18 @@ class Sources:
         """The text boxes with the upload chosen for calibration, and a line on what it is."""
         if not path:
             return [gr.skip()] * 3
+        stored, note = self.stored(path, model)
+        if stored is None:
+            return [gr.skip(), gr.skip(), note]
+        texts = uploaded_for(self.workbench, model)
+        return [
+            gr.Dropdown(choices=text_choices(texts), value=stored),
+            gr.Dropdown(choices=evaluation_choices(texts)),
+            note,
+        ]
+
+    def stored(self, path: str, model: str) -> tuple[str | None, str]:
+        """What a spec calls the upload, None when it is refused, and a line on what it is."""
         try:
             with Incoming(self.workbench.settings) as incoming:
                 for chunk in _chunks(Path(path)):
@@ -104,7 +116,7 @@ class Sources:
                 name = uploads.name_of_file(path)
                 stored = uploads.store(self.workbench.settings, name, incoming, numbered=True)
         except WorkbenchError as error:
-            return [gr.skip(), gr.skip(), failure(error)]
+            return None, failure(error)
         finally:
             # the copy that Gradio made of it
             Path(path).unlink(missing_ok=True)
@@ -112,11 +124,7 @@ class Sources:
         texts = uploaded_for(self.workbench, model)
         (found,) = (one for one in texts if one.name == stored.name)
         mark = "" if found.tokens is None else source(COUNTED[found.tokens_are])
-        return [
-            gr.Dropdown(choices=text_choices(texts), value=stored.value),
-            gr.Dropdown(choices=evaluation_choices(texts)),
-            f'<p class="caption" role="status">{escape(upload_label(found))}{mark}</p>',
-        ]
+        return stored.value, f'<p class="caption" role="status">{escape(upload_label(found))}{mark}</p>'
 
 
 def attach(sources: Sources, boxes: Boxes, answering: Answering) -> None:
