@@ -15,6 +15,7 @@ from core.calibrate.layer_statistics import sync
 from core.errors import ModelError
 from core.evaluate import load_model
 from core.export.probe import PROBE_TOKENS
+from core.modeling import export_source
 from core.weights.index import TensorInfo, read_index
 from core.weights.space import disk_error, is_disk_error
 from core.weights.tensors import TORCH_DTYPES
@@ -34,11 +35,13 @@ def check_names(source: Path, names: set[str]) -> None:
 def write_healed(source: Path, folder: Path, weights: Mapping[str, Tensor]) -> None:
     """Copy `source` to `folder` and write `weights` at their places, in their stored dtype.
 
-    Headers, order and shards stay as they are. Raises OutputError when the disk is full.
+    Headers, order and shards stay as they are. The model's file is today's, as in any new export: what the
+    folder must give is computed by it. Raises OutputError when the disk is full.
     """
     try:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(source, folder)
+        shutil.copy(export_source(), folder)
         for name, info in read_index(folder).items():
             if name in weights:
                 _write(info, weights[name])

@@ -2,6 +2,7 @@
 """A healing from start to end: it helps, it is exported exactly, equal requests give equal folders."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from heal_runs import CancelAfter, Heard, digests, heal_and_die, heal_spec, heal
 from safetensors.torch import load_file
 
 from core.errors import Cancelled, SpecError
+from core.modeling import export_source
 from core.spec import JobSpec
 
 
@@ -167,3 +169,13 @@ def test_it_stops_at_the_target_and_refuses_one_that_is_met(
     assert any("the target is met" in event.message for event in said.of("log"))
     with pytest.raises(SpecError, match="before the first step"):
         heal_to(heal_spec(converted, base, words, target_kl=2 * reached[0]), tmp_path / "none")
+
+
+def test_a_conversion_of_an_older_workbench_gets_todays_model_file(
+    converted: Path, base: Path, words: Path, tmp_path: Path
+) -> None:
+    """Its own file may round differently than the one that says what the healed folder must give."""
+    older = shutil.copytree(converted, tmp_path / "older")
+    (older / "modeling_mla.py").write_text("raise ImportError('of long ago')\n")
+    result, _ = heal_to(heal_spec(older, base, words), tmp_path / "healed")
+    assert (result / "modeling_mla.py").read_bytes() == export_source().read_bytes()
