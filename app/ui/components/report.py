@@ -25,7 +25,7 @@ def report_html(found: Report) -> str:
         [
             _head(found),
             _sheet("What was measured on what", facts_of(found) + _overlaps(found.overlaps)),
-            _sheet("The cache", _rows(bytes_rows(found.metrics), "the cache was not measured")),
+            _sheet("The cache, per token", _rows(bytes_rows(found.metrics), "the cache was not measured")),
             _sheet("Said before, found after", _rows(predicted_rows(found.metrics), _UNPREDICTED)),
             _sheet("Quality", _quality(found)),
             _sheet("What was not measured", _missing(found.missing)),

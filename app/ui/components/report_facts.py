@@ -77,7 +77,7 @@ def bytes_rows(metrics: Metrics) -> Rows:
         ("converted, in a real cache", "kv_bytes_per_token_measured"),
     ):
         if one := metrics.get(name):
-            rows.append((label, f"{integer(one.value)} B per token", source(one.source)))
+            rows.append((label, f"{integer(one.value)} B", source(one.source)))
     formula, real = (metrics.get(f"kv_bytes_per_token_{one}") for one in ("formula", "measured"))
     if formula and real:
         agrees = formula.value == real.value
