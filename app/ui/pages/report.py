@@ -13,13 +13,15 @@ from core.errors import WorkbenchError
 
 _READ_ADDRESS = "() => new URLSearchParams(window.location.search).get('job') || ''"
 _NOTHING = "Choose “Report” on the page of a finished conversion."
+# both texts are compared word for word, which takes a few seconds
+_MAKING = '<h1>Report</h1><p class="empty">Collects what was measured, and looks for what two texts share …</p>'
 
 
 def build(workbench: Workbench, page: gr.Blocks) -> None:
     """Lay out the page and attach its handlers."""
     top_bar(workbench, page, "/jobs")
     job_id = gr.Textbox("", visible="hidden")
-    shown = gr.HTML("<h1>Report</h1>", elem_id="report")
+    shown = gr.HTML(_MAKING, elem_id="report")
 
     def on_open(wanted: str) -> str:
         try:
