@@ -14,7 +14,7 @@ from core.errors import WorkbenchError
 _READ_ADDRESS = "() => new URLSearchParams(window.location.search).get('job') || ''"
 _NOTHING = "Choose “Report” on the page of a finished conversion."
 # both texts are compared word for word, which takes a few seconds
-_MAKING = '<h1>Report</h1><p class="empty">Collects what was measured, and looks for what two texts share …</p>'
+_MAKING = '<h1>Report</h1><p class="empty">Collects what was measured, and what two texts share …</p>'
 
 
 def build(workbench: Workbench, page: gr.Blocks) -> None:
