@@ -56,9 +56,11 @@ class RecipePart:
         # what is wrong with the form stands beside its boxes; there is no recipe of it
         if spec is None:
             return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), line]
+        # a note about another text, say a file that was opened meanwhile, is not this answer's to take away
+        note: Any = gr.skip()
         if not _says(text, spec):
-            text = write_recipe(spec, _format(written))
-        return [text, text, "", unseen(without_box(spec)), line]
+            text, note = write_recipe(spec, _format(written)), ""
+        return [text, text, note, unseen(without_box(spec)), line]
 
     def apply(self, text: str, last: str, *entered: Any) -> list[Any]:
         """Values of all boxes, `last`, `applied`, the note; an invalid text changes nothing but the note."""
