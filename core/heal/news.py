@@ -67,7 +67,7 @@ class HealingNews:
             metric("healing_perplexity_ratio", best.perplexity_ratio, "ratio")
             metric("healing_best_tokens", best.tokens, "tokens")
         if curve.train and last.tokens < self._steps * (last.tokens // max(1, self._taken(curve))):
-            is_met = best is not None and best.kl <= self._target_kl
+            is_met = best is not None and self._target_kl > 0 and best.kl <= self._target_kl
             why = "the target is met" if is_met else "the held-back windows did not get better any more"
             self._report.log(f"stopped early: {why}")
 

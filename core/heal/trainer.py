@@ -94,8 +94,9 @@ class Trainer:
     @property
     def has_met_target(self) -> bool:
         """Whether the best weights are as good as was asked for."""
-        best = self.curve.best
-        return best is not None and best.kl <= self._healing.target_kl
+        best, target = self.curve.best, self._healing.target_kl
+        # rounding may make a divergence of nothing 0, or less: no target is not met by it
+        return best is not None and target > 0 and best.kl <= target
 
     def run(self, cancel: Cancel) -> Iterator[Done]:
         """Take the steps that are left. When cancelled, the state is stored before it ends.
