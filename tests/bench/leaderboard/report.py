@@ -60,7 +60,8 @@ def _head(about: About, results: Sequence[Result], image: str) -> str:
 
 Written by `make bench`; do not edit. Every number on this page was measured in the run described below,
 unless it is called predicted: conversions against their original, training-free. What stands under Healed and
-Decode speed was measured by benchmarks of their own, named there. Perplexity is a ratio: x1 is the original, lower is better.
+Decode speed was measured by benchmarks of their own, named there. Perplexity is a ratio: x1 is the original,
+lower is better.
 
 - **Model** `{asked.model}`: {about.numbers_before} numbers cached per token and layer, \
 {about.cached_before:,} bytes per token; perplexity {original}.
